@@ -1,0 +1,54 @@
+"""HOST:PORT as people write it: `127.0.0.1:8125`, `[::1]:8125`, `example.org:8125`, `:2112`.
+
+The square brackets around an IPv6 address are the rule of RFC 3986, section 3.2.2.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+ALLOWED: Final = "HOST:PORT, [IPv6]:PORT or :PORT, with a port from 0 to 65535"
+"""What `parse` takes, for messages and reference pages."""
+
+_SHAPE: Final = re.compile(
+    r"""
+    (?: \[ (?P<v6> [^\[\]]+ ) \]                            # [::1]  or  [fe80::1%eth0]
+      | (?P<host> ( [\w-]{1,63} (\. [\w-]{1,63})* \.? )? ) )  # 127.0.0.1, a name, or nothing
+    : (?P<port> [0-9]{1,5} )
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_ONLY_DIGITS_AND_DOTS: Final = re.compile(r"[0-9.]+")
+
+
+class Address(NamedTuple):
+    """Where a socket stands: `str()` gives HOST:PORT back, an IPv6 host in square brackets.
+
+    An empty `host` means every interface of the machine.
+    Port 0 asks the system for a free port.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """The host, without square brackets, and the port (0 to 65535) of a HOST:PORT text.
+
+    A host of digits and dots must be a whole IPv4 address, because resolvers read `127.1` in ways
+    nobody expects. Raises ValueError for anything else than `ALLOWED`.
+    """
+    shape = _SHAPE.fullmatch(text)
+    if shape is None or int(shape["port"]) > 65535:
+        raise ValueError(f"{text!r} is not {ALLOWED}")
+    host = shape["host"]
+    if host is None:
+        host = shape["v6"]
+        IPv6Address(host)
+    elif _ONLY_DIGITS_AND_DOTS.fullmatch(host):
+        IPv4Address(host)
+    return Address(host, int(shape["port"]))

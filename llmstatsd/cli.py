@@ -1,0 +1,183 @@
+"""The command line: parses, calls, and turns what went wrong into an exit code.
+
+Exit codes: 0 done or a clean stop, 2 wrong usage, 3 bad configuration or a socket that cannot be
+bound.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from llmstatsd import __version__, address, config, send
+from llmstatsd.catalog import ERROR_TYPES
+
+EXIT_BAD_CONFIGURATION: Final = 3
+
+
+class BadConfiguration(click.ClickException):
+    """Ends the command with exit code 3 and every problem on stderr."""
+
+    exit_code = EXIT_BAD_CONFIGURATION
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from llmstatsd.series.hotpath import LANE
+
+        python = platform.python_version()
+        click.echo(f"llmstatsd {__version__} (lane: {LANE}, Python {python})")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show version and lane, then exit.",
+)
+def main() -> None:
+    """LLM call metrics for Prometheus: UDP datagrams in, bounded and exact series out."""
+
+
+def _flag(option: config.Option) -> click.Option:
+    """The flag of a scalar option; its text goes to `config.load` unread."""
+    return click.Option(
+        [option.flag, f"{option.section}_{option.name}"],
+        metavar=option.type.upper(),
+        help=f"{option.help}  [{option.allowed}; default: {option.default_text}]",
+    )
+
+
+_CONFIG_FILE: Final = click.Option(
+    ["--config", "path"], metavar="FILE", type=click.Path(path_type=Path), help="A TOML file."
+)
+
+
+@main.command(params=[_CONFIG_FILE, *map(_flag, config.options())])
+@click.pass_context
+def serve(context: click.Context, /, path: Path | None, **given: str | None) -> None:
+    """Receive datagrams and serve /metrics until SIGTERM or SIGINT.
+
+    A flag beats its LLMSTATSD_* variable, a variable beats the file, the file beats the default.
+    """
+    flags = {option.flag: given[f"{option.section}_{option.name}"] for option in config.options()}
+    loaded = _load(path, os.environ, flags)
+
+    from llmstatsd import daemon  # the other commands start without the servers
+
+    context.exit(daemon.run(loaded))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Validate a configuration FILE without starting anything.
+
+    Exit code 3 and every problem on stderr if the daemon would refuse it.
+    """
+    loaded = _load(file, {}, {})
+    click.echo(f"{file}: valid")
+    for option, value in config.changed(loaded):
+        click.echo(f"  {option.key} = {config.shown(value)}  (default {option.default_text})")
+    for table in ("aliases", "pinned", "series"):
+        if names := getattr(loaded, table):
+            click.echo(f"  {table}: {', '.join(names)}")
+
+
+def _load(
+    path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> config.Config:
+    try:
+        return config.load(path, environ, flags)
+    except config.ConfigError as error:
+        raise BadConfiguration(str(error)) from error
+
+
+class _Destination(click.ParamType[address.Address]):
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> address.Address:
+        try:
+            to = address.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if to.port == 0:
+            self.fail("port 0 receives nothing", param, ctx)
+        return to
+
+
+_COUNT: Final = click.IntRange(min=0)
+
+_EVENT_OPTIONS: Final = (
+    click.Option(["--model"], help="Event: the model that was called."),
+    click.Option(["--operation"], help="Event: chat, generate, embeddings, ..."),
+    click.Option(["--duration-seconds"], type=float, help="Event: the call as you saw it."),
+    click.Option(["--tokens"], type=_COUNT, help="Event: the provider's total."),
+    click.Option(["--prompt-tokens"], type=_COUNT, help="Event: tokens of the prompt."),
+    click.Option(["--completion-tokens"], type=_COUNT, help="Event: tokens of the answer."),
+    click.Option(["--cached-tokens"], type=_COUNT, help="Event: prompt tokens out of a cache."),
+    click.Option(["--cost-dollars"], type=float, help="Event: cost of the call."),
+    click.Option(["--load-duration-seconds"], type=float, help="Event: loading the model."),
+    click.Option(["--prompt-eval-duration-seconds"], type=float, help="Event: reading the prompt."),
+    click.Option(["--total-duration-seconds"], type=float, help="Event: as the server reports it."),
+    click.Option(["--time-to-first-token-seconds"], type=float, help="Event: to the first token."),
+    click.Option(["--time-per-output-token-seconds"], type=float, help="Event: mean per token."),
+    click.Option(["--error"], type=click.Choice(ERROR_TYPES), help="Event: why the call failed."),
+    click.Option(["--rate-limited"], is_flag=True, help="Event: the provider answered 429."),
+    click.Option(["--fallback"], is_flag=True, help="Event: a fallback answered."),
+)
+
+
+@main.command("send", params=[*_EVENT_OPTIONS])
+@click.argument("lines", nargs=-1, metavar="[LINE]...")
+@click.option(
+    "--to",
+    type=_Destination(),
+    default="127.0.0.1:8125",
+    show_default=True,
+    help="Where the daemon listens; an IPv6 host stands in square brackets.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print what was sent.")
+def send_command(lines: tuple[str, ...], to: address.Address, verbose: bool, **event: Any) -> None:
+    """Send LINEs, or one event, in one UDP datagram.
+
+    A LINE is any line the daemon reads, such as 'llm_request_total:1|c'; the options marked
+    Event make the event. The LINE - stands for the lines of standard input.
+    """
+    data = _payload(lines, event)
+    try:
+        send.send_datagram(data, to)
+    except OSError as error:
+        raise click.UsageError(f"cannot send to {to}: {error.strerror or error}") from error
+    if verbose:
+        click.echo(f"sent {len(data)} bytes to {to}:")
+        click.echo(data.decode(errors="backslashreplace"))
+
+
+def _payload(lines: tuple[str, ...], event: Mapping[str, object]) -> bytes:
+    is_event = any(value is not None and value is not False for value in event.values())
+    if is_event == bool(lines):
+        raise click.UsageError("Give either lines or event options.")
+    try:
+        return send.payload([send.event_line(event).encode()] if is_event else _read(lines))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _read(lines: tuple[str, ...]) -> Iterator[bytes]:
+    for line in lines:
+        if line == "-":
+            # One byte more than fits is enough to refuse the rest unread.
+            yield sys.stdin.buffer.read(send.PAYLOAD_BYTES_LIMIT + 1)
+        else:
+            yield os.fsencode(line)

@@ -1,0 +1,219 @@
+"""Composes the parts: the only file that knows them all. Start, run, drain, stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import uvloop
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.registry import Collector
+
+from llmstatsd import __version__, address
+from llmstatsd.config import Config
+from llmstatsd.exposition.text import Exposition
+from llmstatsd.host import HostCollector
+from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.series.hotpath import LANE, HotPath
+from llmstatsd.series.store import SeriesRules, Store
+from llmstatsd.telemetry import Telemetry
+from llmstatsd.web.app import WebStats, create_app
+from llmstatsd.web.server import WebServer
+from llmstatsd.wire.statsd import Dialect
+
+EXIT_CLEAN: Final = 0
+EXIT_BUG: Final = 1
+EXIT_CANNOT_START: Final = 3
+
+TICK_SECONDS: Final = 1.0
+SWEEPS_PER_IDLE_TIME: Final = 60
+"""A label set leaves at most 1/60 of the idle time late."""
+
+logger = logging.getLogger("llmstatsd")
+
+
+class BindError(Exception):
+    """An address that is not to be had; the text names it and says why."""
+
+
+class Daemon:
+    """One running daemon: socket, hot path, store, web, and the work that time brings."""
+
+    def __init__(self, config: Config) -> None:
+        """Bind every socket; BindError names the one that fails."""
+        self._config = config
+        self._store = _store(config)
+        self._hot_path = HotPath(self._store, _dialect(config), config.statsd.cache_entries)
+        self._intake = _bind_intake(config, self._hot_path)
+        self._is_ready = False
+        self._stopping = asyncio.Event()
+        self._logged: dict[str, tuple[float, int]] = {}
+        self._web_stats = WebStats()
+        exposition = Exposition(self._store, list(self._collectors()))
+        app = create_app(
+            exposition,
+            is_ready=lambda: self._is_ready,
+            gzip_level=config.http.gzip_level,
+            stats=self._web_stats,
+        )
+        self._web = WebServer(app, config.http)
+        self._web_address = _bind_web(self._web, config)
+
+    async def run(self) -> None:
+        """Serve until a signal, then drain and stop; raises what is a bug of ours."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._intake.start()
+        tasks = [
+            asyncio.create_task(self._intake.run(), name="intake"),
+            asyncio.create_task(self._web.serve(), name="web"),
+            asyncio.create_task(self._keep_time(), name="time"),
+        ]
+        waiter = asyncio.create_task(self._stopping.wait(), name="signals")
+        self._say_ready()
+        self._is_ready = True
+        done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        self._is_ready = False
+        await self._stop(tasks)
+        waiter.cancel()
+        for task in done:
+            task.result()
+
+    def stop(self) -> None:
+        """Begin to stop, as a signal does."""
+        self._stopping.set()
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        intake, web, time = tasks
+        await self._intake.stop()
+        self._web.stop()
+        time.cancel()
+        await asyncio.gather(intake, web, time, return_exceptions=True)
+        stats = self._hot_path.stats
+        logger.info(
+            "stopped: %d datagrams, %d lines, %d refused",
+            stats.datagrams,
+            stats.lines,
+            sum(stats.refused.values()),
+        )
+
+    def _collectors(self) -> Iterator[Collector]:
+        yield Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
+        if self._config.host.enabled:
+            yield HostCollector(self._config.host.disk_path)
+        registry = CollectorRegistry()
+        yield ProcessCollector(registry=registry)
+        yield PlatformCollector(registry=registry)
+        yield GCCollector(registry=registry)
+
+    def _say_ready(self) -> None:
+        host, port = self._intake.address
+        logger.info(
+            "llmstatsd %s ready: lane=%s statsd_udp=%s http=%s",
+            __version__,
+            LANE,
+            address.Address(host, port),
+            self._web_address,
+        )
+        asked, granted = self._intake.asked_buffer_bytes, self._intake.buffer_bytes
+        if granted < asked:
+            logger.warning(
+                "the kernel clamped the receive buffer to %d of %d bytes; "
+                "to allow it: sysctl -w net.core.rmem_max=%d",
+                granted,
+                asked,
+                asked,
+            )
+
+    async def _keep_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        idle = self._config.limits.idle_seconds
+        next_sweep = loop.time()
+        while True:
+            now = loop.time()
+            self._store.end_minutes(now)
+            self._log_refused(now)
+            if idle and now >= next_sweep:
+                next_sweep = now + idle / SWEEPS_PER_IDLE_TIME
+                for _ in self._hot_path.expire(now):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _log_refused(self, now: float) -> None:
+        stats = self._hot_path.stats
+        interval = self._config.log.refused_interval_seconds
+        for reason, line in stats.refused_lines.items():
+            logged_at, logged_count = self._logged.get(reason, (-interval, 0))
+            count = stats.refused[reason]
+            if count > logged_count and now - logged_at >= interval:
+                self._logged[reason] = (now, count)
+                logger.warning(
+                    "refused %d lines (%s), one of them: %r", count - logged_count, reason, line
+                )
+
+
+def run(config: Config) -> int:
+    """Run a daemon to its end and give the exit code: 0 clean, 3 cannot bind, 1 a bug."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=config.log.level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        uvloop.run(_serve(config))
+    except BindError as error:
+        logger.error("%s", error)
+        return EXIT_CANNOT_START
+    except Exception:
+        logger.exception("llmstatsd ends by a bug of its own")
+        return EXIT_BUG
+    return EXIT_CLEAN
+
+
+async def _serve(config: Config) -> None:
+    daemon = Daemon(config)
+    # What exists now lives to the end: no garbage collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
+    await daemon.run()
+
+
+def _store(config: Config) -> Store:
+    return Store(
+        config.limits,
+        aliases=config.aliases,
+        pinned=config.pinned,
+        rules={
+            name: SeriesRules(series.buckets, series.extra_labels)
+            for name, series in config.series.items()
+        },
+    )
+
+
+def _dialect(config: Config) -> Dialect:
+    statsd = config.statsd
+    return Dialect(
+        librato=statsd.librato_tags,
+        influxdb=statsd.influxdb_tags,
+        signalfx=statsd.signalfx_tags,
+        absolute_signed_gauges=statsd.absolute_signed_gauges,
+    )
+
+
+def _bind_intake(config: Config, hot_path: HotPath) -> UdpIntake:
+    host, port = address.parse(config.statsd.udp)
+    try:
+        return UdpIntake(host, port, config.statsd.receive_buffer_bytes, hot_path.feed_together)
+    except OSError as error:
+        raise BindError(f"cannot bind UDP {config.statsd.udp}: {error.strerror}") from error
+
+
+def _bind_web(web: WebServer, config: Config) -> str:
+    try:
+        return web.bind()
+    except OSError as error:
+        raise BindError(f"cannot bind HTTP {config.http.listen}: {error.strerror}") from error

@@ -1,0 +1,169 @@
+"""Prometheus text 0.0.4 and OpenMetrics 1.0 from cells, in short steps.
+
+What never changes of a cell (names, labels, bounds) is rendered once and kept with the cell; a
+scrape formats only numbers. Both formats show the same names and numbers, and differ in the head
+of a family. Everything that is not a cell comes from prometheus_client's collectors by its own
+encoder.
+
+Formats: Prometheus, "Exposition formats"; OpenMetrics 1.0 specification.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from prometheus_client.exposition import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    choose_encoder,
+    generate_latest,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from llmstatsd.series import naming
+from llmstatsd.series.family import Family
+from llmstatsd.series.instruments import (
+    AnyCell,
+    HistogramCell,
+    LabelSet,
+)
+from llmstatsd.series.store import Store
+
+STEP_LINES: Final = 1000
+"""Lines rendered in one step: about half a millisecond, more at the first sight of a cell."""
+
+_END: Final = b"# EOF\n"
+
+
+class Format(NamedTuple):
+    """The format a scraper asked for; `encode` renders what prometheus_client collects."""
+
+    content_type: str
+    openmetrics: bool
+    encode: Callable[[Collector], bytes]
+
+
+TEXT: Final = Format(CONTENT_TYPE_PLAIN_0_0_4, False, generate_latest)
+OPENMETRICS: Final = Format(openmetrics.CONTENT_TYPE_LATEST, True, openmetrics.generate_latest)
+
+
+def negotiate(accept: str) -> Format:
+    """The format for an `Accept` header: OpenMetrics where prometheus_client would choose it.
+
+    The version is always 1.0 and names need no escaping, whatever else a scraper would take.
+    """
+    try:
+        _, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        return TEXT  # a version in the header that is none
+    return OPENMETRICS if content_type.startswith("application/openmetrics-text") else TEXT
+
+
+class Exposition:
+    """All families of a store, and after them those of the collectors, in order."""
+
+    def __init__(self, store: Store, collectors: Sequence[Collector] = ()) -> None:
+        self._store = store
+        self._collectors = tuple(collectors)
+
+    def chunks(self, chosen: Format, names: frozenset[str] | None = None) -> Iterator[bytes]:
+        """The body in steps; between two steps the caller may do other work.
+
+        `names` keeps only samples of these names, as `name[]=` does in prometheus_client.
+        """
+        for family in list(self._store.families.values()):
+            if family.cells or not family.is_extra:
+                yield from _family_chunks(family, chosen, names)
+        for collector in self._collectors:
+            yield chosen.encode(_Selected(collector, names)).removesuffix(_END)
+        if chosen.openmetrics:
+            yield _END
+
+
+def _family_chunks(family: Family, chosen: Format, names: frozenset[str] | None) -> Iterator[bytes]:
+    if names is not None and (not family.cells or names.isdisjoint(sample_names(family))):
+        return
+    yield _head(family, chosen).encode()
+    cells = list(family.cells.values())
+    step = max(1, STEP_LINES // family.lines_per_set)
+    for start in range(0, len(cells), step):
+        text = "".join(map(render, cells[start : start + step], [family.name] * step))
+        yield (text if names is None else _with_names(text, names)).encode()
+
+
+def sample_names(family: Family) -> tuple[str, ...]:
+    """The names of the samples a family exposes."""
+    if family.type == "histogram":
+        return tuple(family.name + ending for ending in ("_bucket", "_count", "_sum"))
+    return (family.name,)
+
+
+def _with_names(text: str, names: frozenset[str]) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if line.replace("{", " ", 1).split(" ", 1)[0] in names)
+
+
+def _head(family: Family, chosen: Format) -> str:
+    is_openmetrics = chosen.openmetrics
+    name = naming.family_name(family.name, family.type) if is_openmetrics else family.name
+    unit = f"# UNIT {name} seconds\n" if is_openmetrics and name.endswith("_seconds") else ""
+    return f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n{unit}"
+
+
+def render(cell: AnyCell, name: str) -> str:
+    """The lines of one cell of the series `name`."""
+    if isinstance(cell, HistogramCell):
+        return _render_histogram(cell, name)
+    if not cell.rendered:
+        cell.rendered = f"{name}{_braces(_labels(cell.label_set))} "
+    return f"{cell.rendered}{cell.value!r}\n"
+
+
+def _render_histogram(cell: HistogramCell, name: str) -> str:
+    template = cell.rendered
+    if not template:
+        template = cell.rendered = _histogram_template(cell, name)
+    counts = list(accumulate(cell.counts))
+    if not isinstance(counts[-1], int):
+        # Sampling rates gave broken weights; OpenMetrics wants whole counts.
+        counts = [round(count) for count in counts]
+    return template % (*counts, counts[-1], cell.sum)
+
+
+def _histogram_template(cell: HistogramCell, name: str) -> str:
+    labels = [label.replace("%", "%%") for label in _labels(cell.label_set)]
+    before = [label for label in labels if label < "le="]
+    after = [label for label in labels if label > "le="]
+    bounds = [*map(floatToGoString, cell.bounds), "+Inf"]
+    buckets = [f"{name}_bucket{_braces([*before, _le(bound), *after])} %d\n" for bound in bounds]
+    braces = _braces(labels)
+    return "".join([*buckets, f"{name}_count{braces} %d\n", f"{name}_sum{braces} %r\n"])
+
+
+def _le(bound: str) -> str:
+    return f'le="{bound}"'
+
+
+def _labels(label_set: LabelSet) -> list[str]:
+    return [f'{name}="{naming.escaped(value)}"' for name, value in zip(*label_set, strict=True)]
+
+
+def _braces(labels: Sequence[str]) -> str:
+    return "{" + ",".join(labels) + "}" if labels else ""
+
+
+class _Selected(Collector):
+    """A collector's families with only the samples of the names that were asked for."""
+
+    def __init__(self, collector: Collector, names: frozenset[str] | None) -> None:
+        self._collector = collector
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collector.collect():
+            if self._names is not None:
+                metric.samples = [s for s in metric.samples if s.name in self._names]
+            if self._names is None or metric.samples:
+                yield metric

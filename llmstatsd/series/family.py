@@ -1,0 +1,258 @@
+"""One series name: its label sets, its budgets, and where a label set finds its cell."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+from llmstatsd.catalog import ERROR_TYPES, OTHER, SeriesType
+from llmstatsd.series.cardinality import (
+    FOLD_REASONS,
+    FOLDED_BY_LINES,
+    FOLDED_BY_SETS,
+    FOLDED_BY_VALUES,
+    HeaviestValues,
+    LabelBudget,
+)
+from llmstatsd.series.instruments import (
+    AnyCell,
+    CounterCell,
+    GaugeCell,
+    HistogramCell,
+    LabelSet,
+    SetCell,
+)
+from llmstatsd.series.limits import Limits
+
+Instrument = Literal["counter", "gauge", "set", "histogram"]
+"""What a series does with values; a set is a gauge for Prometheus."""
+
+HISTOGRAM_EXTRA_LINES: Final = 3
+"""A histogram's lines beside its finite buckets: `+Inf`, `_sum` and `_count`."""
+
+CLOSED_VALUES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("llm_error_total", "type"): ERROR_TYPES
+}
+"""Labels of documented series that take no other values, so that they need no budget."""
+
+
+def type_of(instrument: Instrument) -> SeriesType:
+    """The type Prometheus is told."""
+    return "gauge" if instrument == "set" else instrument
+
+
+def lines_of(instrument: Instrument, buckets: tuple[float, ...]) -> int:
+    """Exposition lines of one label set."""
+    return len(buckets) + HISTOGRAM_EXTRA_LINES if instrument == "histogram" else 1
+
+
+Pinned = Mapping[str, tuple[str, ...]]
+"""The values per label name that the configuration keeps for ever."""
+
+
+class LineLedger:
+    """The global budget in exposition lines, shared by all series.
+
+    `charged` counts against `limit`; `free` are the lines of pinned label sets, which do not.
+    """
+
+    __slots__ = ("charged", "free", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.charged = 0
+        self.free = 0
+
+    def has_room(self, lines: int) -> bool:
+        """Whether a label set of so many lines may still be born."""
+        return self.charged + lines <= self.limit
+
+
+class Fold:
+    """What is counted with every sample that a budget sent into `other`."""
+
+    __slots__ = ("_by_reason", "_heaviest", "_reason")
+
+    def __init__(
+        self, by_reason: dict[str, int], reason: str, heaviest: list[tuple[HeaviestValues, str]]
+    ) -> None:
+        self._by_reason = by_reason
+        self._reason = reason
+        self._heaviest = heaviest
+
+    def count(self) -> None:
+        """One sample was folded."""
+        self._by_reason[self._reason] += 1
+        for values, value in self._heaviest:
+            values.add(value)
+
+
+class Placement(NamedTuple):
+    """The cell a label set meets, the label set it got, and how it was folded, if it was."""
+
+    cell: AnyCell
+    key: LabelSet
+    is_born: bool
+    fold: Fold | None
+
+
+class Family:
+    """One series name. `labels` is None where label sets may differ in their label names.
+
+    `overflow_names` are the label names of the slot of `other`; an undeclared series fixes them
+    when it first needs them. `buckets` is empty but for a histogram.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instrument: Instrument,
+        *,
+        labels: tuple[str, ...] | None,
+        help_text: str,
+        buckets: tuple[float, ...],
+        is_extra: bool,
+        limits: Limits,
+        pinned: Pinned,
+        ledger: LineLedger,
+    ) -> None:
+        self.name = name
+        self.instrument = instrument
+        self.type = type_of(instrument)
+        self.labels = labels
+        self.help = help_text
+        self.buckets = buckets
+        self.is_extra = is_extra
+        self.cells: dict[LabelSet, AnyCell] = {}
+        self.budgets: dict[str, LabelBudget] = {}
+        self.folded: dict[str, int] = dict.fromkeys(FOLD_REASONS, 0)
+        self.overflow_names = labels
+        self._limits = limits
+        self._pinned = pinned
+        self._ledger = ledger
+        self._new_cell = self._cell_factory()
+        self.lines_per_set = lines_of(instrument, buckets)
+        self._charged_sets = 1  # the slot of `other` is reserved from the start
+        ledger.charged += self.lines_per_set
+        for label in labels or ():
+            self._budget_for(label)
+
+    def _cell_factory(self) -> Callable[[LabelSet], AnyCell]:
+        match self.instrument:
+            case "counter":
+                return CounterCell
+            case "gauge":
+                return GaugeCell
+            case "set":
+                return partial(SetCell, self._limits.set_members)
+            case "histogram":
+                return partial(HistogramCell, self.buckets)
+
+    def takes_label(self, label: str) -> bool:
+        """Whether a tag may become a label here; an undeclared series learns its labels."""
+        if self.labels is not None:
+            return label in self.labels
+        if label in self.budgets:
+            return True
+        if len(self.budgets) >= self._limits.labels_per_series:
+            return False
+        self._budget_for(label)
+        return True
+
+    def _budget_for(self, label: str) -> None:
+        self.budgets[label] = LabelBudget(
+            self._limits.label_values,
+            pinned=self._pinned.get(label, ()),
+            closed=CLOSED_VALUES.get((self.name, label), ()),
+        )
+
+    def place(self, labels: Mapping[str, str]) -> Placement:
+        """The cell for a label set whose names this family takes; it is born if it must be."""
+        key = wanted = _label_set(labels)
+        cell = self.cells.get(key)
+        if cell is not None:
+            return Placement(cell, key, False, None)
+        kept = {k: v if self.budgets[k].admits(v) else OTHER for k, v in labels.items()}
+        reason = FOLDED_BY_VALUES if kept != labels else None
+        key = _label_set(kept)
+        if key not in self.cells:
+            crowded = self._crowded(key)
+            if crowded:
+                reason, key = crowded, self._overflow_set(labels)
+        fold = self._fold(reason, labels, key) if reason and key != wanted else None
+        cell = self.cells.get(key)
+        if cell is not None:
+            return Placement(cell, key, False, fold)
+        return Placement(self._bear(key), key, True, fold)
+
+    def bear_at_zero(self, labels: Mapping[str, str]) -> None:
+        """Let a label set be born without a sample, if no budget stands against it."""
+        key = _label_set(labels)
+        admitted = all(self.budgets[label].admits(value) for label, value in labels.items())
+        if key not in self.cells and admitted and not self._crowded(key):
+            self._bear(key)
+
+    def expire(self, key: LabelSet) -> None:
+        """Remove a label set and free its slots."""
+        del self.cells[key]
+        self._charged_sets -= 1
+        self._ledger.charged -= self.lines_per_set
+        for label, value in zip(*key, strict=True):
+            self.budgets[label].release(value)
+
+    def close(self) -> None:
+        """Give back the reserved slot, when a family leaves with nothing but that."""
+        self.cells.clear()
+        self._ledger.charged -= self.lines_per_set
+
+    def _bear(self, key: LabelSet) -> AnyCell:
+        cell = self._new_cell(key)
+        cell.kept = self._is_free(key)
+        self.cells[key] = cell
+        if not cell.kept:
+            self._charged_sets += 1
+            self._ledger.charged += self.lines_per_set
+        elif not self.is_reserved(key):
+            self._ledger.free += self.lines_per_set
+        for label, value in zip(*key, strict=True):
+            self.budgets[label].hold(value)
+        return cell
+
+    def _crowded(self, key: LabelSet) -> str | None:
+        if self._is_free(key):
+            return None
+        if self._charged_sets >= self._limits.label_sets:
+            return FOLDED_BY_SETS
+        return None if self._ledger.has_room(self.lines_per_set) else FOLDED_BY_LINES
+
+    def _is_free(self, key: LabelSet) -> bool:
+        named = list(zip(*key, strict=True))
+        if key[0] == self.overflow_names:
+            return all(self.budgets[name].is_free(value) for name, value in named)
+        return bool(named) and all(self.budgets[name].is_pinned(value) for name, value in named)
+
+    def is_reserved(self, key: LabelSet) -> bool:
+        """Whether this is the slot of `other`, which costs nothing more when it is used."""
+        return key[0] == self.overflow_names and all(value == OTHER for value in key[1])
+
+    def _overflow_set(self, labels: Mapping[str, str]) -> LabelSet:
+        if self.overflow_names is None:
+            self.overflow_names = tuple(sorted(self.budgets))
+        values = (labels.get(name, OTHER) for name in self.overflow_names)
+        named = zip(self.overflow_names, values, strict=True)
+        return self.overflow_names, tuple(
+            value if self.budgets[name].is_pinned(value) else OTHER for name, value in named
+        )
+
+    def _fold(self, reason: str, labels: Mapping[str, str], key: LabelSet) -> Fold:
+        kept = dict(zip(*key, strict=True))
+        heaviest = [
+            (self.budgets[label].note_folded(value), value)
+            for label, value in labels.items()
+            if kept.get(label) != value
+        ]
+        return Fold(self.folded, reason, heaviest)
+
+
+def _label_set(labels: Mapping[str, str]) -> LabelSet:
+    names = tuple(sorted(labels))
+    return names, tuple([labels[name] for name in names])

@@ -1,0 +1,127 @@
+"""Cells: what one label set of a series holds, and how a value changes it.
+
+A cell is `touched` when a value arrived since the last sweep; `seen` is the time of the sweep
+that last found it so. `rendered` belongs to the exposition, which renders what never changes of a
+cell once and keeps it here.
+"""
+
+from bisect import bisect_left
+
+from llmstatsd.wire.statsd import MILLISECONDS_PER_SECOND
+
+LabelSet = tuple[tuple[str, ...], tuple[str, ...]]
+"""Label names, sorted, and their values in the same order."""
+
+
+class Cell:
+    """What all cells share. Times are seconds of the clock that the sweeps are given."""
+
+    __slots__ = ("kept", "label_set", "rendered", "seen", "touched")
+
+    def __init__(self, label_set: LabelSet) -> None:
+        self.label_set = label_set
+        self.kept = False
+        """True for a cell that never expires: pinned, reserved, or without labels."""
+        self.rendered = ""
+        self.seen = 0.0
+        self.touched = True
+
+
+class CounterCell(Cell):
+    """A sum that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, label_set: LabelSet) -> None:
+        super().__init__(label_set)
+        self.value = 0.0
+
+    def add(self, amount: float) -> None:
+        """Add a non-negative amount."""
+        self.value += amount
+        self.touched = True
+
+
+class GaugeCell(Cell):
+    """The last value, or the sum of changes since."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, label_set: LabelSet) -> None:
+        super().__init__(label_set)
+        self.value = 0.0
+
+    def set(self, value: float) -> None:
+        """Take the value as it is."""
+        self.value = value
+        self.touched = True
+
+    def change(self, amount: float) -> None:
+        """Add a positive or negative amount."""
+        self.value += amount
+        self.touched = True
+
+
+class HistogramCell(Cell):
+    """Counts per bucket and the sum of observations, in the unit of the series.
+
+    `bounds` are the finite upper bounds, ascending and inclusive; `counts` has one more entry,
+    for what lies above the last. Counts are not cumulative. They are whole numbers unless a
+    sampling rate gave a weight that is none.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...], label_set: LabelSet) -> None:
+        super().__init__(label_set)
+        self.bounds = bounds
+        self.counts: list[float] = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """One observation."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+        self.touched = True
+
+    def observe_milliseconds(self, value: float) -> None:
+        """One observation in milliseconds for a series in seconds."""
+        value /= MILLISECONDS_PER_SECOND
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+        self.touched = True
+
+    def observe_weighted(self, value: float, weight: float) -> None:
+        """An observation that stands for `weight` of them (1 / sampling rate)."""
+        self.counts[bisect_left(self.bounds, value)] += weight
+        self.sum += value * weight
+        self.touched = True
+
+
+class SetCell(Cell):
+    """Distinct members in the last full minute.
+
+    Members are kept as hashes, at most `limit` of them; once full, the minute's figure is `limit`.
+    """
+
+    __slots__ = ("limit", "members", "value")
+
+    def __init__(self, limit: int, label_set: LabelSet) -> None:
+        super().__init__(label_set)
+        self.limit = limit
+        self.members: set[int] = set()
+        self.value = 0
+
+    def insert(self, member: str) -> None:
+        """Count a member once in this minute."""
+        if len(self.members) < self.limit:
+            self.members.add(hash(member))
+        self.touched = True
+
+    def end_minute(self) -> None:
+        """Make the members of the minute that ends the value, and start again."""
+        self.value = len(self.members)
+        self.members = set()
+
+
+AnyCell = CounterCell | GaugeCell | HistogramCell | SetCell

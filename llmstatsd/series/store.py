@@ -1,0 +1,390 @@
+"""Every series the daemon holds, and the one place where a series is born or leaves.
+
+Invariant: for any input and any budgets, the sum over all label sets of a counter (and of a
+histogram's counts and sum) is the sum of the accepted weights, as long as nothing expires.
+A budget never refuses a sample of a series that exists: it only decides which cell it meets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Final
+
+from llmstatsd.catalog import (
+    CATALOG,
+    ERROR_TYPES,
+    OTHER,
+    UNDECLARED_BUCKETS,
+    UNKNOWN,
+    Documented,
+    SeriesType,
+)
+from llmstatsd.series import naming
+from llmstatsd.series.cardinality import Aliases
+from llmstatsd.series.family import (
+    CLOSED_VALUES,
+    Family,
+    Fold,
+    Instrument,
+    LineLedger,
+    Placement,
+    lines_of,
+    type_of,
+)
+from llmstatsd.series.instruments import (
+    AnyCell,
+    CounterCell,
+    GaugeCell,
+    HistogramCell,
+    LabelSet,
+    SetCell,
+)
+from llmstatsd.series.limits import Limits
+from llmstatsd.wire.reasons import (
+    DROPPED_LABEL,
+    NAME_BUDGET,
+    NAME_CLASH,
+    RESERVED_NAME,
+    TYPE_CONFLICT,
+    UNKNOWN_ERROR_TYPE,
+    Refusal,
+)
+from llmstatsd.wire.statsd import (
+    COUNTER,
+    DISTRIBUTION,
+    GAUGE,
+    HISTOGRAM,
+    MILLISECONDS_PER_SECOND,
+    SET,
+    TIMER,
+    Meaning,
+    Tags,
+)
+
+INSTRUMENT_OF: Final[dict[str, Instrument]] = {
+    COUNTER: "counter",
+    GAUGE: "gauge",
+    SET: "set",
+    TIMER: "histogram",
+    HISTOGRAM: "histogram",
+    DISTRIBUTION: "histogram",
+}
+
+RESERVED_PREFIXES: Final = ("llmstatsd_", "process_", "python_")
+"""Names of the daemon's own series and of prometheus_client's collectors."""
+
+SWEEP_STEP_CELLS: Final = 500
+"""Cells that one step of a sweep looks at, so that a step stays well under a millisecond."""
+
+SECONDS_PER_MINUTE: Final = 60.0
+
+ERRORS: Final = "llm_error_total"
+RATE_LIMITS: Final = "llm_rate_limit_exceeded_total"
+_BORN_WITH_MODEL: Final = (ERRORS, RATE_LIMITS)
+"""Series born at 0 when a model is admitted, so that the first error is seen by `increase()`.
+
+They live as long as any documented series of the model.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRules:
+    """What the configuration changes of one documented series."""
+
+    buckets: tuple[float, ...] | None = None
+    extra_labels: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class SeriesStats:
+    """What this stage tells of itself, counted since the start."""
+
+    expired_label_sets: int = 0
+    undeclared_names: int = 0
+
+
+@dataclass(slots=True)
+class Route:
+    """What a resolved meaning does with a value.
+
+    `add` takes a value in the unit of the wire (a member, for a set); `change` is a gauge's.
+    `plain` is what the hot path calls: `add`, and the notes of the line when there are any.
+    `notes` are counted once a line. A route into `other` (`is_folded`) is to be resolved anew
+    when a slot becomes free, and any route when its cell has left.
+    """
+
+    kind: str
+    cell: AnyCell
+    notes: tuple[str, ...]
+    is_folded: bool
+    add: Callable[[Any], None]
+    change: Callable[[Any], None] | None = None
+    plain: Callable[[float], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plain = self.add
+
+    @property
+    def is_commutative(self) -> bool:
+        """Whether the order in which numbers are added does not matter."""
+        return isinstance(self.cell, CounterCell | HistogramCell)
+
+
+@dataclass(slots=True)
+class _Sweep:
+    now: float
+    idle_since: float
+    models: set[str] = field(default_factory=set)
+
+
+class Store:
+    """All families. `aliases` and `pinned` are by label name, `rules` by documented series."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        aliases: Mapping[str, Mapping[str, str]] | None = None,
+        pinned: Mapping[str, Sequence[str]] | None = None,
+        rules: Mapping[str, SeriesRules] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.stats = SeriesStats()
+        self.ledger = LineLedger(self.limits.exposition_lines)
+        self.families: dict[str, Family] = {}
+        self._aliases = Aliases(aliases or {})
+        self._pinned = {label: tuple(values) for label, values in (pinned or {}).items()}
+        self._owners: dict[str, Family] = {}
+        self._sets: list[SetCell] = []
+        self._minute: float | None = None
+        for documented in CATALOG.values():
+            self._declare(documented, (rules or {}).get(documented.name, SeriesRules()))
+        for family in self.families.values():
+            self._bear_pinned(family)
+
+    def route(self, meaning: Meaning) -> Route | Refusal:
+        """Where the values of a meaning go; the series and the label set are born if need be."""
+        family = self._family(meaning.name, meaning.type)
+        if isinstance(family, Refusal):
+            return family
+        labels, notes = self._labels(family, meaning.tags)
+        placement = family.place(labels)
+        if placement.is_born:
+            self._after_birth(family, placement)
+        return _route(meaning, placement, tuple(sorted({*meaning.notes, *notes})))
+
+    def sweep(self, now: float) -> Iterator[list[AnyCell]]:
+        """Remove the label sets that were idle for the configured time, in short steps.
+
+        Each step yields the cells that it removed; whoever kept a route to one must drop it
+        before the next sample. `now` is seconds of a clock that never goes back.
+        """
+        if not self.limits.idle_seconds:
+            return
+        sweep = _Sweep(now, now - self.limits.idle_seconds)
+        families = list(self.families.values())
+        for look in (self._look, self._expire):
+            for family in families:
+                keys = list(family.cells)
+                for start in range(0, len(keys), SWEEP_STEP_CELLS):
+                    yield look(family, keys[start : start + SWEEP_STEP_CELLS], sweep)
+        for family in families:
+            if family.name not in CATALOG:
+                yield self._disown_idle(family, sweep)
+
+    def end_minutes(self, now: float) -> None:
+        """Give every set its figure when a minute of `now` (seconds) has ended."""
+        minute = now // SECONDS_PER_MINUTE
+        if self._minute is not None and minute != self._minute:
+            for cell in self._sets:
+                cell.end_minute()
+        self._minute = minute
+
+    def _declare(self, documented: Documented, rules: SeriesRules) -> None:
+        instrument: Instrument = documented.type
+        self._own(
+            Family(
+                documented.name,
+                instrument,
+                labels=tuple(sorted((*documented.labels, *rules.extra_labels))),
+                help_text=documented.help,
+                buckets=rules.buckets or documented.buckets or (),
+                is_extra=documented.extra,
+                limits=self.limits,
+                pinned=self._pinned,
+                ledger=self.ledger,
+            )
+        )
+
+    def _own(self, family: Family) -> None:
+        self.families[family.name] = family
+        for name in naming.claimed_names(family.name, family.type):
+            self._owners[name] = family
+
+    def _bear_pinned(self, family: Family) -> None:
+        labels = family.labels or ()
+        choices = [CLOSED_VALUES.get((family.name, n)) or self._pinned.get(n, ()) for n in labels]
+        if not family.is_extra:
+            for values in product(*choices):
+                family.bear_at_zero(dict(zip(labels, values, strict=True)))
+
+    def _family(self, wire_name: str, wire_type: str) -> Family | Refusal:
+        instrument = INSTRUMENT_OF[wire_type]
+        name = naming.series_name(wire_name)
+        if name not in CATALOG:
+            name = naming.with_ending(name, wire_type)
+        family = self.families.get(name)
+        if family is None:
+            return self._undeclared(name, instrument)
+        return family if family.instrument == instrument else Refusal(TYPE_CONFLICT)
+
+    def _undeclared(self, name: str, instrument: Instrument) -> Family | Refusal:
+        if name.startswith(RESERVED_PREFIXES):
+            return Refusal(RESERVED_NAME)
+        conflict = self._conflict(name, type_of(instrument))
+        if conflict:
+            return conflict
+        buckets = UNDECLARED_BUCKETS if instrument == "histogram" else ()
+        has_room = self.ledger.has_room(lines_of(instrument, buckets))
+        if self.stats.undeclared_names >= self.limits.undeclared_names or not has_room:
+            return Refusal(NAME_BUDGET)
+        family = Family(
+            name,
+            instrument,
+            labels=None,
+            help_text="Undeclared series, as it came over the wire.",
+            buckets=buckets,
+            is_extra=True,
+            limits=self.limits,
+            pinned=self._pinned,
+            ledger=self.ledger,
+        )
+        self.stats.undeclared_names += 1
+        self._own(family)
+        return family
+
+    def _conflict(self, name: str, series_type: SeriesType) -> Refusal | None:
+        family_name = naming.family_name(name, series_type)
+        for claimed in naming.claimed_names(name, series_type):
+            owner = self._owners.get(claimed)
+            if owner is not None:
+                same = naming.family_name(owner.name, owner.type) == family_name
+                return Refusal(TYPE_CONFLICT if same else NAME_CLASH)
+        return None
+
+    def _labels(self, family: Family, tags: Tags) -> tuple[dict[str, str], set[str]]:
+        labels = dict.fromkeys(family.labels or (), UNKNOWN)
+        notes: set[str] = set()
+        for key, text in tags:
+            label = naming.label_name(key)
+            if label is None or not family.takes_label(label):
+                notes.add(DROPPED_LABEL)
+            else:
+                labels[label] = self._aliases.rewrite(label, naming.label_value(text))
+        if family.name == ERRORS and labels["type"] not in ERROR_TYPES:
+            labels["type"] = OTHER
+            notes.add(UNKNOWN_ERROR_TYPE)
+        return labels, notes
+
+    def _after_birth(self, family: Family, placement: Placement) -> None:
+        if isinstance(placement.cell, SetCell):
+            self._sets.append(placement.cell)
+        labels = dict(zip(*placement.key, strict=True))
+        if family.name in CATALOG and labels.get("model", OTHER) != OTHER:
+            self._bear_errors(labels)
+
+    def _bear_errors(self, labels: Mapping[str, str]) -> None:
+        for name in _BORN_WITH_MODEL:
+            family = self.families[name]
+            own = {label: labels.get(label, UNKNOWN) for label in family.labels or ()}
+            for error_type in ERROR_TYPES if name == ERRORS else ("",):
+                family.bear_at_zero({**own, "type": error_type} if error_type else own)
+
+    def _look(self, family: Family, keys: list[LabelSet], sweep: _Sweep) -> list[AnyCell]:
+        for key in keys:
+            cell = family.cells[key]
+            if cell.touched:
+                cell.touched = False
+                cell.seen = sweep.now
+            if cell.seen > sweep.idle_since and family.name in CATALOG and "model" in key[0]:
+                sweep.models.add(_model(key))
+        return []
+
+    def _expire(self, family: Family, keys: list[LabelSet], sweep: _Sweep) -> list[AnyCell]:
+        removed = []
+        for key in keys:
+            cell = family.cells[key]
+            has_model = family.name in _BORN_WITH_MODEL and _model(key) in sweep.models
+            if not (cell.kept or has_model or _is_alive(cell, sweep)):
+                family.expire(key)
+                removed.append(cell)
+        self._count_removed(removed)
+        return removed
+
+    def _disown_idle(self, family: Family, sweep: _Sweep) -> list[AnyCell]:
+        """Let an undeclared name leave that holds nothing, or nothing but an idle `other`."""
+        if not all(
+            family.is_reserved(key) and not _is_alive(cell, sweep)
+            for key, cell in family.cells.items()
+        ):
+            return []
+        removed = list(family.cells.values())
+        self._count_removed(removed)
+        family.close()
+        self.stats.undeclared_names -= 1
+        del self.families[family.name]
+        for name in naming.claimed_names(family.name, family.type):
+            del self._owners[name]
+        return removed
+
+    def _count_removed(self, removed: list[AnyCell]) -> None:
+        self.stats.expired_label_sets += len(removed)
+        if any(isinstance(cell, SetCell) for cell in removed):
+            left = set(map(id, removed))
+            self._sets = [cell for cell in self._sets if id(cell) not in left]
+
+
+def _is_alive(cell: AnyCell, sweep: _Sweep) -> bool:
+    return cell.touched or cell.seen > sweep.idle_since
+
+
+def _model(key: LabelSet) -> str:
+    return key[1][key[0].index("model")]
+
+
+def _route(meaning: Meaning, placement: Placement, notes: tuple[str, ...]) -> Route:
+    cell, fold = placement.cell, placement.fold
+    change: Callable[[Any], None] | None = cell.change if isinstance(cell, GaugeCell) else None
+    add = _adder(cell, meaning.type, _weight(meaning.rate))
+    if fold is not None:
+        add = _counting(add, fold)
+        change = _counting(change, fold) if change else None
+    return Route(meaning.type, cell, notes, fold is not None, add, change)
+
+
+def _weight(rate: float) -> float:
+    weight = 1.0 / rate
+    whole = round(weight)
+    return whole if abs(weight - whole) <= 1e-9 * weight else weight
+
+
+def _adder(cell: AnyCell, kind: str, weight: float) -> Callable[[Any], None]:
+    match cell:
+        case CounterCell():
+            return cell.add if weight == 1 else lambda amount: cell.add(amount * weight)
+        case GaugeCell():
+            return cell.set
+        case SetCell():
+            return cell.insert
+        case HistogramCell():
+            if weight == 1:
+                return cell.observe_milliseconds if kind == TIMER else cell.observe
+            scale = MILLISECONDS_PER_SECOND if kind == TIMER else 1.0
+            return lambda value: cell.observe_weighted(value / scale, weight)
+
+
+def _counting(add: Callable[[Any], None], fold: Fold) -> Callable[[Any], None]:
+    def add_and_count(value: Any) -> None:
+        add(value)
+        fold.count()
+
+    return add_and_count

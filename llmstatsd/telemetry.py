@@ -1,0 +1,239 @@
+"""What the daemon says of itself: the `llmstatsd_*` series, in the order of the stages.
+
+Each stage fills a small stats object; here they are read at a scrape. The series are a ladder:
+what goes into a stage and does not come out of it is explained by that stage.
+
+datagrams -> lines = accepted + refused (by reason) + set aside (by kind) -> samples
+"""
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from llmstatsd import __version__
+from llmstatsd.catalog import OTHER
+from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.series.family import Family
+from llmstatsd.series.hotpath import LANE, HotPath
+from llmstatsd.series.store import Store
+from llmstatsd.web.app import WebStats
+
+HEAVIEST_SHOWN: Final = 5
+"""Most values inside `other` that are shown per label."""
+
+HEAVIEST_SHARE: Final = 0.01
+"""Share of the folded samples below which a value is not shown, so that the set shown is stable."""
+
+
+@dataclass(slots=True)
+class Telemetry(Collector):
+    """Collects every stage's stats."""
+
+    intake: UdpIntake
+    hot_path: HotPath
+    store: Store
+    web: WebStats
+
+    def collect(self) -> Iterator[Metric]:
+        """The families in stage order."""
+        yield _build_info()
+        yield from self._intake()
+        yield from self._wire()
+        yield from self._series()
+        yield from self._cardinality()
+        yield from self._web()
+
+    def _intake(self) -> Iterator[Metric]:
+        lines, intake = self.hot_path.stats, self.intake.stats
+        yield _counter("datagrams", "Datagrams received.", lines.datagrams)
+        yield _counter("received_bytes", "Bytes of datagrams received.", lines.bytes)
+        memory = self.intake.memory()
+        if memory is not None:
+            yield _counter(
+                "kernel_dropped_datagrams",
+                "Datagrams the kernel dropped because the receive buffer was full.",
+                memory.drops,
+            )
+            yield _gauge(
+                "receive_queue_bytes",
+                "Bytes waiting in the receive buffer, as the kernel accounts for them.",
+                memory.queued_bytes,
+            )
+        yield _gauge(
+            "receive_buffer_bytes",
+            "Receive buffer granted by the kernel.",
+            self.intake.buffer_bytes,
+        )
+        yield _counter(
+            "queue_dropped_datagrams",
+            "Datagrams dropped between the socket and the consumer: always 0 unless it hangs.",
+            intake.queue_dropped,
+        )
+        yield _gauge(
+            "queue_high_water_datagrams",
+            "Most datagrams that ever waited between the socket and the consumer.",
+            intake.queue_high_water,
+        )
+
+    def _wire(self) -> Iterator[Metric]:
+        stats = self.hot_path.stats
+        yield _counter("lines", "Lines received, empty ones not counted.", stats.lines)
+        yield _counter(
+            "accepted_lines", "Lines all of whose samples reached a series.", stats.accepted
+        )
+        yield _counters(
+            "refused_lines", "Lines refused, by reason.", "reason", stats.refused.items()
+        )
+        yield _counters(
+            "set_aside_lines",
+            "DogStatsD events and service checks, understood and not aggregated.",
+            "kind",
+            stats.set_aside.items(),
+        )
+        yield _counters(
+            "notes", "Oddities of accepted lines, by kind.", "note", stats.notes.items()
+        )
+        yield _counter("samples", "Values added to series.", stats.samples)
+        yield _counter(
+            "cache_misses", "Lines whose meaning had to be resolved.", stats.cache_misses
+        )
+        yield _gauge("cache_entries", "Resolved meanings in the cache.", len(self.hot_path.cache))
+        yield _gauge("cache_entries_limit", "Bound of the cache.", self.hot_path.cache.limit)
+
+    def _series(self) -> Iterator[Metric]:
+        store = self.store
+        yield _gauge("series_names", "Series names that exist.", len(store.families))
+        yield _gauge(
+            "undeclared_names",
+            "Series names that the catalogue does not declare.",
+            store.stats.undeclared_names,
+        )
+        yield _gauge(
+            "undeclared_names_limit", "Budget of such names.", store.limits.undeclared_names
+        )
+        yield _gauge(
+            "exposition_lines",
+            "Exposition lines that count against the budget, reserved slots of `other` included.",
+            store.ledger.charged,
+        )
+        yield _gauge("exposition_lines_limit", "Budget of exposition lines.", store.ledger.limit)
+        yield _counter(
+            "expired_label_sets",
+            "Label sets that left because they were idle.",
+            store.stats.expired_label_sets,
+        )
+
+    def _cardinality(self) -> Iterator[Metric]:
+        families = [family for family in self.store.families.values() if family.cells]
+        yield _label_sets(families)
+        yield _gauge(
+            "label_sets_limit", "Budget of label sets per series.", self.store.limits.label_sets
+        )
+        yield _label_values(families)
+        yield _gauge(
+            "label_values_limit",
+            "Budget of values per series and label.",
+            self.store.limits.label_values,
+        )
+        yield _estimates(families)
+        yield _folded(families)
+        yield _heaviest(families)
+
+    def _web(self) -> Iterator[Metric]:
+        stats = self.web
+        yield _counter("scrapes", "Scrapes answered.", stats.scrapes)
+        yield _counter("scrape_bytes", "Bytes of scrapes, before compression.", stats.bytes)
+        yield _counter("scrape_seconds", "Time spent answering scrapes.", stats.seconds, "seconds")
+        yield _gauge(
+            "last_scrape_duration_seconds", "Duration of the last scrape.", stats.last_seconds
+        )
+
+
+def _counter(name: str, text: str, value: float, unit: str = "") -> Metric:
+    return CounterMetricFamily(f"llmstatsd_{name}", text, value=value, unit=unit)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"llmstatsd_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
+    family = CounterMetricFamily(f"llmstatsd_{name}", text, labels=[label])
+    for value, count in values:
+        family.add_metric([value], count)
+    return family
+
+
+def _build_info() -> Metric:
+    about = {"version": __version__, "python": platform.python_version(), "lane": LANE}
+    return InfoMetricFamily("llmstatsd_build", "Version, Python and lane of the daemon.", about)
+
+
+def _label_sets(families: list[Family]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "llmstatsd_label_sets", "Label sets that a series holds.", labels=["series"]
+    )
+    for family in families:
+        gauge.add_metric([family.name], len(family.cells))
+    return gauge
+
+
+def _label_values(families: list[Family]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "llmstatsd_label_values",
+        "Values that a label of a series holds, pinned ones not counted.",
+        labels=["series", "label"],
+    )
+    for family in families:
+        for label, budget in family.budgets.items():
+            gauge.add_metric([family.name, label], budget.held)
+    return gauge
+
+
+def _estimates(families: list[Family]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "llmstatsd_label_values_estimate",
+        "About how many values a label would hold without a budget, once it has folded some.",
+        labels=["series", "label"],
+    )
+    for family in families:
+        for label, budget in family.budgets.items():
+            if budget.folded is not None:
+                gauge.add_metric([family.name, label], round(budget.estimate()))
+    return gauge
+
+
+def _folded(families: list[Family]) -> Metric:
+    counter = CounterMetricFamily(
+        "llmstatsd_folded_samples",
+        "Samples that a budget sent into `other`, by reason.",
+        labels=["series", "reason"],
+    )
+    for family in families:
+        if not family.is_extra or any(family.folded.values()):
+            for reason, count in family.folded.items():
+                counter.add_metric([family.name, reason], count)
+    return counter
+
+
+def _heaviest(families: list[Family]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "llmstatsd_folded_heaviest_samples",
+        f"Samples of the heaviest values inside `{OTHER}`: pin or alias them, or raise the budget.",
+        labels=["series", "label", "value"],
+    )
+    for family in families:
+        for label, budget in family.budgets.items():
+            if budget.heaviest is not None:
+                for value, count in budget.heaviest.top(HEAVIEST_SHOWN, HEAVIEST_SHARE):
+                    gauge.add_metric([family.name, label, value], count)
+    return gauge

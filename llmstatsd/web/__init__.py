@@ -1,0 +1,1 @@
+"""The daemon's HTTP side: `app` answers requests, `server` owns sockets and connections."""

@@ -1,0 +1,235 @@
+"""The ASGI application: `/metrics`, the health checks and a landing page.
+
+A scrape is made in steps of about a millisecond.
+Between two steps the event loop takes a turn, whatever the number of scrapes, so that the intake
+keeps reading; gzip runs in a thread, where zlib works without the GIL.
+"""
+
+import asyncio
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Send
+
+from llmstatsd import __version__
+from llmstatsd.exposition.text import Format, negotiate
+
+BLOCK_BYTES: Final = 65536
+"""Text is compressed and sent in blocks of at least this size: what a socket takes at once."""
+
+CONCURRENT_SCRAPES: Final = 8
+"""Further scrapes wait: each one under way holds a compressor of 256 KiB and a block or two."""
+
+_GZIP_WINDOW: Final = 31  # 2**15 bytes, the largest, and 16 for a gzip header (zlib's manual)
+
+_STYLE: Final = """
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
+code { background: #8882; padding: 0 .25em }
+"""
+
+_PAGE: Final = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>llmstatsd {__version__}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>llmstatsd {__version__}</h1>
+<p>One UDP datagram per LLM call in, Prometheus series out.</p>
+<ul>
+<li><a href="metrics"><code>/metrics</code></a>: the series, as Prometheus text or OpenMetrics</li>
+<li><a href="-/healthy"><code>/-/healthy</code></a>: 200 while the process answers</li>
+<li><a href="-/ready"><code>/-/ready</code></a>: 200 while datagrams are taken, else 503</li>
+</ul>
+</body>
+</html>
+"""
+
+_NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
+_PAGE_HEADERS: Final = _NO_SNIFFING | {
+    "Content-Security-Policy": (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Source(Protocol):
+    """Where the text of a scrape comes from: `llmstatsd.exposition.text.Exposition`."""
+
+    def chunks(self, chosen: Format, names: frozenset[str] | None, /) -> Iterator[bytes]:
+        """The body in pieces, each made in about a millisecond; `names` are the samples wanted."""
+
+
+@dataclass(slots=True)
+class WebStats:
+    """What the scrapes cost.
+
+    `scrapes` were answered whole; `bytes` is the text made for them, and for those that their
+    reader gave up, before compression.
+    Seconds run from the request to the last byte handed to the socket, waiting and a slow reader
+    included.
+    """
+
+    scrapes: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    last_seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one scrape answered whole."""
+        self.scrapes += 1
+        self.seconds += seconds
+        self.last_seconds = seconds
+
+
+def create_app(
+    exposition: Source, *, is_ready: Callable[[], bool], gzip_level: int, stats: WebStats
+) -> Starlette:
+    """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
+
+    `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` is zlib's, 1 to 9.
+    """
+    scrapes = _Scrapes(exposition, gzip_level, stats)
+
+    async def landing(_: Request) -> Response:
+        return HTMLResponse(_PAGE, headers=_PAGE_HEADERS)
+
+    async def healthy(_: Request) -> Response:
+        return PlainTextResponse("ok", headers=_NO_SNIFFING)
+
+    async def ready(_: Request) -> Response:
+        if is_ready():
+            return PlainTextResponse("ready", headers=_NO_SNIFFING)
+        return PlainTextResponse("not ready", 503, headers=_NO_SNIFFING)
+
+    app = Starlette(
+        routes=[
+            Route("/", landing),
+            Route("/metrics", scrapes.respond),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+        ]
+    )
+    app.router.redirect_slashes = False  # /metrics/ is an unknown path, not a detour
+    return app
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header admits gzip: named, or by `*`, and not with a weight of 0.
+
+    RFC 9110, section 12.5.3. A weight that is no number admits nothing: plain text is always right.
+    """
+    weights: dict[str, float] = {}
+    for item in accept_encoding.lower().split(","):
+        coding, _, parameter = item.partition(";")
+        weights[coding.strip()] = _weight(parameter)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0.0
+
+
+def _weight(parameter: str) -> float:
+    name, _, number = parameter.partition("=")
+    if not parameter.strip():
+        return 1.0
+    try:
+        return float(number) if name.strip() == "q" else 0.0
+    except ValueError:
+        return 0.0
+
+
+class _Scrapes:
+    """Answers `/metrics`; at most `CONCURRENT_SCRAPES` at once, and one step in a turn of the loop.
+
+    Without the lock, eight scrapes would take eight steps before the intake reads again.
+    """
+
+    __slots__ = ("_exposition", "_gzip_level", "_slots", "_stats", "_turn")
+
+    def __init__(self, exposition: Source, gzip_level: int, stats: WebStats) -> None:
+        self._exposition = exposition
+        self._gzip_level = gzip_level
+        self._stats = stats
+        self._slots = asyncio.Semaphore(CONCURRENT_SCRAPES)
+        self._turn = asyncio.Lock()
+
+    async def respond(self, request: Request) -> Response:
+        form = negotiate(", ".join(request.headers.getlist("accept")))
+        gzip = accepts_gzip(", ".join(request.headers.getlist("accept-encoding")))
+        headers = _NO_SNIFFING | {
+            "Content-Type": form.content_type,
+            "Vary": "Accept, Accept-Encoding",
+        }
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        names = frozenset(name for name in request.query_params.getlist("name[]") if name)
+        body = self._blocks(self._exposition.chunks(form, names or None))
+        if gzip:
+            body = _compressed(body, self._gzip_level)
+        return _ScrapeResponse(body, headers, self._slots, self._stats)
+
+    async def _blocks(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes]:
+        """The same text in blocks of at least BLOCK_BYTES, with a turn of the loop after a step."""
+        block = bytearray()
+        try:
+            while (chunk := await self._step(chunks)) is not None:
+                self._stats.bytes += len(chunk)
+                block += chunk
+                if len(block) >= BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
+            yield bytes(block)
+        finally:
+            if isinstance(chunks, Generator):
+                chunks.close()  # now: the traceback of a cancellation may keep it for long
+
+    async def _step(self, chunks: Iterator[bytes]) -> bytes | None:
+        async with self._turn:
+            chunk = next(chunks, None)
+            await asyncio.sleep(0)
+        return chunk
+
+
+async def _compressed(blocks: AsyncGenerator[bytes], level: int) -> AsyncGenerator[bytes]:
+    """One gzip member; the threads in use are bounded by the scrapes under way, one for each."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WINDOW)
+    async with aclosing(blocks):
+        async for block in blocks:
+            yield await asyncio.to_thread(compressor.compress, block)
+    yield await asyncio.to_thread(compressor.flush)
+
+
+class _ScrapeResponse(StreamingResponse):
+    """Waits for a slot, streams the body and counts it; a client that goes away ends it all."""
+
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes],
+        headers: dict[str, str],
+        slots: asyncio.Semaphore,
+        stats: WebStats,
+    ) -> None:
+        super().__init__(body, headers=headers)
+        self._body = body
+        self._slots = slots
+        self._stats = stats
+
+    async def stream_response(self, send: Send) -> None:
+        started = time.perf_counter()
+        async with self._slots, aclosing(self._body):
+            await super().stream_response(send)
+        self._stats.add(time.perf_counter() - started)

@@ -1,0 +1,251 @@
+"""uvicorn in the daemon's own event loop: listening sockets, connection deadlines, a bounded end.
+
+uvicorn bounds what a request may hold, but neither the time a client takes to send or to read, nor
+the connections that never send a request: `_Connection` adds that.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, Final, cast
+
+import h11
+import uvicorn
+from anyio.lowlevel import checkpoint
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from llmstatsd import address
+from llmstatsd.config import Http
+
+BACKLOG: Final = 128
+"""Connections that the kernel holds until they are accepted."""
+
+RESPONSE_SECONDS: Final = 60.0
+"""Longest time for one answer: Prometheus waits at most a scrape interval, 60 s by default."""
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longest silence between two requests: above the usual scrape intervals, 15 s to 60 s."""
+
+REFUSED_CONNECTIONS: Final = 64
+"""Connections over the limit that may stay to be told 503; any further one is closed at once."""
+
+_READING: Final = "reading"
+_IDLE: Final = "idle"
+
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+class WebServer:
+    """Serves one ASGI application on one address: `bind`, then `serve` until `stop`."""
+
+    def __init__(self, app: ASGIApp, http: Http) -> None:
+        self._listen = http.listen
+        self._server = _Server(_Config(app, http))
+        self._sockets: list[socket.socket] = []
+
+    def bind(self) -> str:
+        """Listens from now on, and gives the address as HOST:PORT with the real port.
+
+        An empty host is every interface, IPv6 and IPv4; a name is every address it stands for.
+        Raises OSError with the configured address as its `filename`.
+        """
+        host, port = address.parse(self._listen)
+        try:
+            self._sockets = _listeners(host or _every_interface(), port)
+        except OSError as error:
+            raise OSError(error.errno, _reason(error), self._listen) from error
+        return str(address.Address(*self._sockets[0].getsockname()[:2]))
+
+    async def serve(self) -> None:
+        """Answers until `stop`; then answers under way get `shutdown_timeout_seconds` to finish.
+
+        When it returns every socket is closed and every request has ended.
+        """
+        await checkpoint()  # loads anyio's backend: in the first scrape it would cost 20 ms
+        await self._server.serve(self._sockets)
+
+    def stop(self) -> None:
+        """Asks `serve` to end, whether it has begun or not."""
+        self._server.should_exit = True
+
+
+def _every_interface() -> str:
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what was asked for
+
+
+def _listeners(host: str, port: int) -> list[socket.socket]:
+    """One listening socket for each address of `host`, all on one port.
+
+    `localhost` may well name `::1` on a machine without IPv6, so one address suffices.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, *_, where in dict.fromkeys(found):
+        try:
+            sockets.append(_listener(family, (where[0], port, *where[2:])))
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                _close(sockets)
+                raise
+            absent = error
+        else:
+            port = sockets[0].getsockname()[1]
+    if absent is not None and not sockets:
+        raise absent
+    return sockets
+
+
+def _listener(family: int, where: tuple[Any, ...]) -> socket.socket:
+    is_dual = where[0] == "::"
+    return socket.create_server(where, family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for listener in sockets:
+        listener.close()
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words: create_server() adds the address, the resolver has its own codes."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return str(error.strerror)
+    return os.strerror(error.errno)
+
+
+class _Config(uvicorn.Config):
+    """uvicorn without what belongs to the daemon: loop, logging, signals, environment."""
+
+    def __init__(self, app: ASGIApp, http: Http) -> None:
+        super().__init__(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",  # bugs of ours; what clients do wrong would fill the log
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            workers=1,
+            backlog=BACKLOG,
+            limit_concurrency=http.connections + 1,  # uvicorn refuses on reaching it
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            h11_max_incomplete_event_size=http.header_bytes,
+        )
+        self.limits = http
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone, and leaves nothing behind when it has shut down."""
+
+    config: _Config
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Signals belong to the daemon."""
+        return nullcontext()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits in fractions of a second, where uvicorn's own timeout takes whole ones."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.limits.shutdown_timeout_seconds):
+                await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+
+
+class _Connection(H11Protocol):
+    """One connection, which has a deadline at any time.
+
+    Whole request headers are due `header_timeout_seconds` after the connection was made or, on a
+    connection kept alive, after their first byte; the answer is due in RESPONSE_SECONDS.
+    uvicorn itself times the silence between two requests.
+    """
+
+    def __init__(
+        self,
+        config: _Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = config.limits
+        self._phase: object = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections + REFUSED_CONNECTIONS:
+            transport.abort()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Gives h11 headers no further than they may go: it bounds only what is incomplete."""
+        while self.conn.their_state is h11.IDLE and len(data) > self._room():
+            part, data = data[: self._room()], data[self._room() :]
+            super().data_received(part)
+        if not self.transport.is_closing():
+            super().data_received(data)
+        self._watch()
+
+    def _room(self) -> int:
+        return max(1, self._limits.header_bytes - len(self.conn.trailing_data[0]))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._forget_deadline()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers broken headers; a broken body comes when an answer is already under way."""
+        if self.conn.our_state is h11.IDLE:
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    def _watch(self) -> None:
+        """Sets the deadline when a phase begins; more bytes in the same phase do not move it."""
+        phase = self._current_phase()
+        if phase is self._phase:
+            return
+        self._phase = phase
+        self._forget_deadline()
+        if phase is not _IDLE:
+            limit = self._limits.header_timeout_seconds if phase is _READING else RESPONSE_SECONDS
+            self._deadline = self.loop.call_later(limit, self._close)
+
+    def _current_phase(self) -> object:
+        """The request being answered, or _READING, or _IDLE between two requests."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None:
+            return _READING
+        if not cycle.response_complete:
+            return cycle
+        is_idle = self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        return _IDLE if is_idle else _READING
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close(self) -> None:
+        """Closes now: a plain close would wait for a client that does not read."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()

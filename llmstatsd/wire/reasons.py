@@ -1,0 +1,60 @@
+"""The closed sets of words that say what became of a line.
+
+A reason refuses a line; a note is counted and the line stands; a kind sets a line aside.
+They are values of labels of the daemon's own series, so the sets are closed.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Refusal(NamedTuple):
+    """A line that does not count, and why."""
+
+    reason: str
+
+
+MALFORMED: Final = "malformed"
+BAD_NAME: Final = "bad_name"
+BAD_VALUE: Final = "bad_value"
+NOT_FINITE: Final = "not_finite"
+BAD_RATE: Final = "bad_rate"
+BAD_TYPE: Final = "bad_type"
+NEGATIVE: Final = "negative"
+MIXED_TAGS: Final = "mixed_tags"
+INVALID_UTF8: Final = "invalid_utf8"
+BAD_EVENT: Final = "bad_event"
+EVENT_NOT_FINAL: Final = "event_not_final"
+
+WIRE_REASONS: Final = (
+    *(MALFORMED, BAD_NAME, BAD_VALUE, NOT_FINITE, BAD_RATE, BAD_TYPE, NEGATIVE),
+    *(MIXED_TAGS, INVALID_UTF8, BAD_EVENT, EVENT_NOT_FINAL),
+)
+"""Reasons that the bytes of a line alone decide."""
+
+TYPE_CONFLICT: Final = "type_conflict"
+NAME_CLASH: Final = "name_clash"
+RESERVED_NAME: Final = "reserved_name"
+NAME_BUDGET: Final = "name_budget"
+
+SERIES_REASONS: Final = (TYPE_CONFLICT, NAME_CLASH, RESERVED_NAME, NAME_BUDGET)
+"""Reasons that depend on the series there are already."""
+
+REASONS: Final = WIRE_REASONS + SERIES_REASONS
+
+UNKNOWN_FIELD: Final = "unknown_field"
+TAG_WITHOUT_VALUE: Final = "tag_without_value"
+RATE_IGNORED: Final = "rate_ignored"
+UNKNOWN_ERROR_TYPE: Final = "unknown_error_type"
+UNKNOWN_EVENT_FIELD: Final = "unknown_event_field"
+DROPPED_LABEL: Final = "dropped_label"
+
+NOTES: Final = (
+    *(UNKNOWN_FIELD, TAG_WITHOUT_VALUE, RATE_IGNORED),
+    *(UNKNOWN_ERROR_TYPE, UNKNOWN_EVENT_FIELD, DROPPED_LABEL),
+)
+
+EVENT: Final = "event"
+SERVICE_CHECK: Final = "service_check"
+
+KINDS: Final = (EVENT, SERVICE_CHECK)
+"""Lines of DogStatsD that are understood and set aside: they carry no sample."""

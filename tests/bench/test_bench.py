@@ -1,0 +1,157 @@
+"""The benches run, end by themselves and say what they measured; no figure is judged here."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import generator, harness, payloads
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS = 120
+
+
+@pytest.fixture
+def receiver() -> Iterator[socket.socket]:
+    """A bound UDP socket that nobody reads unless the test does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(10)
+        yield sock
+
+
+def target_of(sock: socket.socket) -> str:
+    return "{}:{}".format(*sock.getsockname())
+
+
+def run(script: str, *arguments: str) -> Any:
+    """The JSON that a bench prints when it is run as the README says."""
+    done = subprocess.run(
+        [sys.executable, f"bench/{script}", *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    return json.loads(done.stdout)
+
+
+def test_the_generator_sends_exactly_the_prepared_datagrams(receiver: socket.socket) -> None:
+    expected = payloads.datagrams(payloads.llm_lines(seed=3), 2, 100)
+    arguments = ("--lines=2", "--datagrams=100", "--rate=20000", "--seconds=20", "--seed=3")
+    sent = run("generator.py", f"--target={target_of(receiver)}", *arguments)
+    assert sent["datagrams"] == 100
+    assert sent["lines"] == 200
+    assert [receiver.recv(65536) for _ in range(100)] == expected
+
+
+def test_the_generator_stops_when_its_time_is_up(receiver: socket.socket) -> None:
+    arguments = ("--datagrams=1000000000", "--seconds=0.05", "--payload=distinct")
+    sent = run("generator.py", f"--target={target_of(receiver)}", *arguments)
+    assert 0 < sent["datagrams"] < 1_000_000_000
+
+
+def test_a_receiver_that_has_gone_ends_the_load_with_an_error(receiver: socket.socket) -> None:
+    pages = generator.llm_pages(1, seed=1)
+    with generator.connected(target_of(receiver)) as sock:
+        receiver.close()
+        with pytest.raises(ConnectionError):
+            generator.send_load(sock, pages, generator.Bounds(datagrams=1000, seconds=10))
+
+
+def test_a_paced_load_owes_nothing_before_its_time() -> None:
+    bounds = generator.Bounds(datagrams=1000, seconds=10, rate=100)
+    assert bounds.due(sent=0, elapsed=0.0) == 1
+    assert bounds.due(sent=1, elapsed=0.0) == 0
+    assert bounds.due(sent=1, elapsed=0.1) == 10
+    assert bounds.due(sent=1, elapsed=9.0) == generator.BATCH
+    assert bounds.due(sent=1000, elapsed=1.0) < 0
+    assert bounds.due(sent=1, elapsed=10.0) < 0
+
+
+def test_the_same_seed_makes_the_same_traffic() -> None:
+    first, again, other = (payloads.llm_lines(seed) for seed in (1, 1, 2))
+    assert list(islice(first, 500)) == list(islice(again, 500))
+    assert list(islice(payloads.llm_lines(1), 500)) != list(islice(other, 500))
+
+
+def test_no_two_distinct_lines_name_the_same_model() -> None:
+    models = [dict(line.labels)["model"] for line in islice(payloads.distinct_lines(), 5000)]
+    assert len(set(models)) == 5000
+
+
+def test_the_expected_sums_are_those_of_the_lines() -> None:
+    sums = dict.fromkeys(payloads.distinct_sums(0), 0.0)
+    for line in islice(payloads.distinct_lines(), 4321):
+        scale, ending = (0.001, "_seconds") if line.type == "ms" else (1.0, "")
+        if line.type == "c":
+            sums[line.name] += float(line.value)
+        else:
+            sums[f"{line.name}{ending}_count"] += 1
+            sums[f"{line.name}{ending}_sum"] += float(line.value) * scale
+    assert payloads.distinct_sums(4321) == pytest.approx(sums, rel=1e-12)
+
+
+def test_a_scrape_adds_up_samples_of_one_name_only() -> None:
+    scrape = harness.Scrape(
+        '# TYPE a_total counter\na_total{b="x y"} 2.0\na_total 1.5\na_total_more 4\n'
+    )
+    assert scrape.sum("a_total") == 3.5
+    assert scrape.sum("absent") == 0.0
+    assert scrape.lines("a_") == 3
+
+
+def test_the_yardstick_counts_what_it_receives() -> None:
+    bounds = generator.Bounds(datagrams=500, seconds=20, rate=20_000)
+    with harness.Yardstick() as yardstick:
+        sent = harness.generate(yardstick.statsd_udp, 1, bounds)
+        yardstick.wait_drained()
+        received = yardstick.finish(lines_per_datagram=1)
+    assert sent.datagrams == 500
+    assert received == harness.Received(datagrams=500, lines=500, dropped=0)
+
+
+def test_throughput_counts_every_datagram_of_both() -> None:
+    result = run(
+        "throughput.py",
+        *("--rounds=1", "--datagrams=300", "--seconds=20", "--case=3", "--case=1@20000"),
+        "--json=-",
+    )
+    assert [one["subject"] for one in result["runs"]] == ["yardstick", "daemon"] * 2
+    assert all(one["received"]["datagrams"] == 300 for one in result["runs"])
+    assert [one["received"]["lines"] for one in result["runs"]] == [900, 900, 300, 300]
+    assert [one["goal"] for one in result["ratios"]] == [None, 1.35]
+
+
+def test_scrape_compares_the_same_series() -> None:
+    (size,) = run("scrape.py", "--size=250", "--repeats=2", "--scrapes=2", "--rate=500", "--json=-")
+    assert size["render"]["lines"] > 200
+    assert len(size["live"]["plain"]["seconds"]) == 2
+    assert 0 < size["live"]["gzip"]["bytes"] < size["live"]["plain"]["bytes"]
+    assert [one["name"] for one in size["pauses"]["phases"]] == ["no scrape", "plain", "gzip"]
+    assert all(len(one["wall_seconds"]) == 2 for one in size["pauses"]["phases"])
+
+
+def test_memory_finds_exact_sums() -> None:
+    arguments = ("--series=200", "--models=20", "--distinct-lines=2000", "--starts=1")
+    result = run("memory.py", *arguments, "--json=-")
+    assert result["series"][0]["series"] == 200
+    assert result["flood"]["lines"] == 2000
+    assert result["flood"]["sums"] == result["flood"]["expected_sums"]
+    assert len(result["starts"]["seconds"]) == 1
+
+
+def test_a_result_can_go_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "start.json"
+    command = [sys.executable, "bench/start.py", "--starts=1", f"--json={file}"]
+    done = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
+    assert done.stdout.startswith("start to ready")
+    assert len(json.loads(file.read_text())["seconds"]) == 1
