@@ -21,9 +21,11 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --strict
 
-bench: install-dev ## measure throughput and scrapes, on loopback, about two minutes
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about four minutes
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/scrape.py
+	@$(BIN)/python bench/memory.py
+	@$(BIN)/python bench/start.py
 
 install-dev: $(VENV)/.installed-dev ## the environment with everything that tests and checks need
 

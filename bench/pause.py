@@ -13,7 +13,6 @@ the thread waits for the interpreter lock.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import re
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import generator, harness, payloads
 from bench.scraper import Scraped
-from llmstatsd import config, daemon
+from llmstatsd import config, daemon, garbage
 
 NOTICED_SECONDS = 0.0002
 MOST_TURNS_KEPT = 200_000
@@ -127,8 +126,7 @@ async def started_daemon() -> tuple[daemon.Daemon, asyncio.Task[None], dict[str,
     logger.setLevel(logging.INFO)
     logger.addHandler(addresses)
     running = daemon.Daemon(config.load(None, os.environ, FLAGS))
-    gc.collect()
-    gc.freeze()  # as `llmstatsd serve` does
+    garbage.begin()  # as `llmstatsd serve` does
     task = asyncio.create_task(running.run())
     return running, task, await asyncio.wait_for(addresses.found, harness.READY_SECONDS)
 

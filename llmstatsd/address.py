@@ -4,6 +4,7 @@ The square brackets around an IPv6 address are the rule of RFC 3986, section 3.2
 """
 
 import re
+import socket
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
@@ -52,3 +53,8 @@ def parse(text: str) -> Address:
     elif _ONLY_DIGITS_AND_DOTS.fullmatch(host):
         IPv4Address(host)
     return Address(host, int(shape["port"]))
+
+
+def every_interface() -> str:
+    """What an empty host stands for: IPv6 and IPv4 by one socket where that is possible."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what was asked for

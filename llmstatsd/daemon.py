@@ -1,7 +1,6 @@
 """Composes the parts: the only file that knows them all. Start, run, drain, stop."""
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -12,7 +11,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, address
+from llmstatsd import __version__, address, garbage
 from llmstatsd.config import Config
 from llmstatsd.exposition.text import Exposition
 from llmstatsd.host import HostCollector
@@ -50,6 +49,7 @@ class Daemon:
         self._intake = _bind_intake(config, self._hot_path)
         self._is_ready = False
         self._stopping = asyncio.Event()
+        self._born = self._store.ledger.born
         self._logged: dict[str, tuple[float, int]] = {}
         self._web_stats = WebStats()
         exposition = Exposition(self._store, list(self._collectors()))
@@ -132,16 +132,26 @@ class Daemon:
     async def _keep_time(self) -> None:
         loop = asyncio.get_running_loop()
         idle = self._config.limits.idle_seconds
-        next_sweep = loop.time()
+        sweep_at = collect_at = loop.time()
         while True:
             now = loop.time()
             self._store.end_minutes(now)
             self._log_refused(now)
-            if idle and now >= next_sweep:
-                next_sweep = now + idle / SWEEPS_PER_IDLE_TIME
+            self._set_cells_aside()
+            if idle and now >= sweep_at:
+                sweep_at = now + idle / SWEEPS_PER_IDLE_TIME
                 for _ in self._hot_path.expire(now):
                     await asyncio.sleep(0)
+            if now >= collect_at:
+                collect_at = now + garbage.FULL_COLLECTION_SECONDS
+                garbage.collect()
             await asyncio.sleep(TICK_SECONDS)
+
+    def _set_cells_aside(self) -> None:
+        born = self._store.ledger.born
+        if born != self._born:
+            self._born = born
+            garbage.set_aside_cells()
 
     def _log_refused(self, now: float) -> None:
         stats = self._hot_path.stats
@@ -152,7 +162,7 @@ class Daemon:
             if count > logged_count and now - logged_at >= interval:
                 self._logged[reason] = (now, count)
                 logger.warning(
-                    "refused %d lines (%s), one of them: %r", count - logged_count, reason, line
+                    "lines refused as %s: %d, the last one: %r", reason, count - logged_count, line
                 )
 
 
@@ -176,9 +186,7 @@ def run(config: Config) -> int:
 
 async def _serve(config: Config) -> None:
     daemon = Daemon(config)
-    # What exists now lives to the end: no garbage collection needs to look at it again.
-    gc.collect()
-    gc.freeze()
+    garbage.begin()
     await daemon.run()
 
 

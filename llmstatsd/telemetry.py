@@ -9,6 +9,7 @@ datagrams -> lines = accepted + refused (by reason) + set aside (by kind) -> sam
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Final
 
 from prometheus_client.metrics_core import (
@@ -20,7 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from llmstatsd import __version__
-from llmstatsd.catalog import OTHER
+from llmstatsd.catalog import CATALOG, OTHER
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series.family import Family
 from llmstatsd.series.hotpath import LANE, HotPath
@@ -32,6 +33,10 @@ HEAVIEST_SHOWN: Final = 5
 
 HEAVIEST_SHARE: Final = 0.01
 """Share of the folded samples below which a value is not shown, so that the set shown is stable."""
+
+
+UNDECLARED_SHOWN: Final = 10
+"""Most undeclared series whose cardinality is shown one by one."""
 
 
 @dataclass(slots=True)
@@ -126,6 +131,7 @@ class Telemetry(Collector):
             store.ledger.charged,
         )
         yield _gauge("exposition_lines_limit", "Budget of exposition lines.", store.ledger.limit)
+        yield _counter("born_label_sets", "Label sets ever born.", store.ledger.born)
         yield _counter(
             "expired_label_sets",
             "Label sets that left because they were idle.",
@@ -133,7 +139,7 @@ class Telemetry(Collector):
         )
 
     def _cardinality(self) -> Iterator[Metric]:
-        families = [family for family in self.store.families.values() if family.cells]
+        families = _shown(self.store)
         yield _label_sets(families)
         yield _gauge(
             "label_sets_limit", "Budget of label sets per series.", self.store.limits.label_sets
@@ -156,6 +162,14 @@ class Telemetry(Collector):
         yield _gauge(
             "last_scrape_duration_seconds", "Duration of the last scrape.", stats.last_seconds
         )
+
+
+def _shown(store: Store) -> list[Family]:
+    """The documented series in use, and of the undeclared ones those that fold most."""
+    used = [family for family in store.families.values() if family.cells]
+    undeclared = [family for family in used if family.name not in CATALOG]
+    most = nlargest(UNDECLARED_SHOWN, undeclared, key=lambda family: sum(family.folded.values()))
+    return [family for family in used if family.name in CATALOG or family in most]
 
 
 def _counter(name: str, text: str, value: float, unit: str = "") -> Metric:
@@ -219,9 +233,8 @@ def _folded(families: list[Family]) -> Metric:
         labels=["series", "reason"],
     )
     for family in families:
-        if not family.is_extra or any(family.folded.values()):
-            for reason, count in family.folded.items():
-                counter.add_metric([family.name, reason], count)
+        for reason, count in family.folded.items():
+            counter.add_metric([family.name, reason], count)
     return counter
 
 

@@ -140,11 +140,22 @@ def daemon(start_daemon: StartDaemon) -> RunningDaemon:
 
 @pytest.fixture
 def promtool() -> str:
-    """The path of Prometheus' own tool; a skip without it, or a failure where it is required."""
-    path = shutil.which("promtool")
+    """The path of Prometheus' own checker."""
+    return _tool("promtool")
+
+
+@pytest.fixture
+def prometheus() -> str:
+    """The path of the Prometheus server."""
+    return _tool("prometheus")
+
+
+def _tool(name: str) -> str:
+    """A tool's path; a skip without it, or a failure where tools are required."""
+    path = shutil.which(name)
     if path:
         return path
-    missing = "promtool is missing (Debian's package prometheus)"
+    missing = f"{name} is missing (Debian's package prometheus)"
     if os.environ.get("REQUIRE_TOOLS"):
         pytest.fail(missing)
     pytest.skip(missing)

@@ -17,6 +17,8 @@ from statsd import StatsClient
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 
+MEBIBYTES_16 = 16 << 20
+
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 CALL = {"model": "gpt-4o", "operation": "chat"}
@@ -273,6 +275,7 @@ def _refused(daemon: RunningDaemon) -> float:
 
 
 def test_a_flood_leaves_the_queue_bounded_and_every_loss_measured(daemon: RunningDaemon) -> None:
+    before = daemon.value("process_resident_memory_bytes") or 0
     sent = 0
     for _ in range(40):
         for _ in range(1000):
@@ -287,6 +290,7 @@ def test_a_flood_leaves_the_queue_bounded_and_every_loss_measured(daemon: Runnin
     wait_for("every datagram received or its drop measured", explained)
     assert daemon.value("llmstatsd_queue_dropped_datagrams_total") == 0
     assert (daemon.value("llmstatsd_queue_high_water_datagrams") or 0) <= 64
+    assert (daemon.value("process_resident_memory_bytes") or 0) < before + MEBIBYTES_16
     assert daemon.value("llm_fallback_total") == daemon.value("llmstatsd_datagrams_total")
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, Protocol
 
+from llmstatsd.address import every_interface
+
 QUEUE_DATAGRAMS: Final = 1024
 """Bound of the queue between asyncio-dgram and the consumer.
 
@@ -71,6 +73,9 @@ class UdpIntake:
         self._feed = feed
         self._socket = _bind(host, port, receive_buffer_bytes)
         self._spare = self._socket.dup()  # outlives the transport, to drain and to ask for drops
+        # Linux accounts for twice of what is granted.
+        self.buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        """The receive buffer granted, in the terms it was asked for."""
         self._queue: asyncio.Queue[tuple[bytes | None, Any]] = asyncio.Queue(QUEUE_DATAGRAMS)
         self._stream: DatagramServer | None = None
 
@@ -80,13 +85,8 @@ class UdpIntake:
         host, port = self._spare.getsockname()[:2]
         return host, port
 
-    @property
-    def buffer_bytes(self) -> int:
-        """The receive buffer granted, as it was asked for (Linux accounts for double of it)."""
-        return self._spare.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-
     def memory(self) -> Memory | None:
-        """The kernel's account, or None where there is no SO_MEMINFO."""
+        """The kernel's account; None where there is no SO_MEMINFO, and after the end."""
         try:
             raw = self._spare.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
         except OSError:
@@ -189,11 +189,14 @@ class _BoundedProtocol(Protocol):
 
 def _bind(host: str, port: int, receive_buffer_bytes: int) -> socket.socket:
     family, kind, protocol, _, place = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        host or every_interface(), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
     )[0]
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if family == socket.AF_INET6:
+            only_ipv6 = place[0] != "::"
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
         bound.bind(place)
     except OSError:
         bound.close()

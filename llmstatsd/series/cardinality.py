@@ -1,6 +1,7 @@
 """The budgets that bound what user-controlled values can make, and what they folded away."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
 from hashlib import blake2b
@@ -67,8 +68,9 @@ class DistinctEstimate:
 
     def count(self) -> float:
         """The estimate, 0 or more."""
-        raw = self._ALPHA * self._SIZE**2 / sum(2.0**-rank for rank in self._registers)
-        empty = self._registers.count(0)
+        ranks = Counter(self._registers)
+        raw = self._ALPHA * self._SIZE**2 / sum(count * 2.0**-rank for rank, count in ranks.items())
+        empty = ranks[0]
         if raw <= 2.5 * self._SIZE and empty:
             return self._SIZE * log(self._SIZE / empty)
         return raw
@@ -81,44 +83,79 @@ class HeaviestValues:
     in Data Streams", 2005. A kept count is too high by at most the error kept beside it.
     """
 
-    SLOTS: Final = 64
+    SLOTS: Final = 32
 
-    __slots__ = ("_counts", "_total")
+    __slots__ = ("_counts", "_errors", "_total")
 
     def __init__(self) -> None:
-        self._counts: dict[str, list[int]] = {}
+        self._counts: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
         self._total = 0
 
     def add(self, value: str) -> None:
         """Count a value once."""
         self._total += 1
-        entry = self._counts.get(value)
-        if entry is not None:
-            entry[0] += 1
-        elif len(self._counts) < self.SLOTS:
-            self._counts[value] = [1, 0]
+        counts = self._counts
+        if value in counts:
+            counts[value] += 1
+        elif len(counts) < self.SLOTS:
+            counts[value] = 1
         else:
-            lightest = min(self._counts, key=lambda kept: self._counts[kept][0])
-            count = self._counts.pop(lightest)[0]
-            self._counts[value] = [count + 1, count]
+            lightest = min(counts, key=counts.__getitem__)
+            self._errors.pop(lightest, None)
+            self._errors[value] = counts.pop(lightest)
+            counts[value] = self._errors[value] + 1
 
     def top(self, most: int, share: float) -> list[tuple[str, int]]:
         """At most `most` values whose sure count is at least `share` of all, heaviest first."""
-        sure = [(value, count - error) for value, (count, error) in self._counts.items()]
+        sure = [(value, n - self._errors.get(value, 0)) for value, n in self._counts.items()]
         heavy = [(value, count) for value, count in sure if count >= self._total * share]
         return sorted(heavy, key=lambda entry: -entry[1])[:most]
+
+
+class Watches:
+    """How many labels may have what they fold watched: an estimate and the heaviest values.
+
+    A watch takes about 8 KiB, and a flood of undeclared names may fold in thousands of labels.
+    """
+
+    LIMIT: Final = 64
+
+    __slots__ = ("_granted",)
+
+    def __init__(self) -> None:
+        self._granted = 0
+
+    def grant(self) -> bool:
+        """Whether there is one more, which is then taken."""
+        if self._granted >= self.LIMIT:
+            return False
+        self._granted += 1
+        return True
+
+    def give_back(self) -> None:
+        """A watched label is gone."""
+        self._granted -= 1
 
 
 class LabelBudget:
     """The values one label of one series holds, at most `limit`, and those it folded.
 
-    Pinned values, those of a closed set, and `other` are free and always admitted.
+    Pinned values, those of a closed set, and `other` are free and always admitted. `folded` and
+    `heaviest` are there once a value was folded, as far as `watches` go.
     """
 
-    __slots__ = ("_free", "_held", "_pinned", "folded", "heaviest", "limit")
+    __slots__ = ("_free", "_held", "_pinned", "_watches", "folded", "heaviest", "limit")
 
-    def __init__(self, limit: int, pinned: Sequence[str] = (), closed: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        limit: int,
+        watches: Watches,
+        pinned: Sequence[str] = (),
+        closed: Sequence[str] = (),
+    ) -> None:
         self.limit = limit
+        self._watches = watches
         self._pinned = frozenset(pinned)
         self._free = frozenset((OTHER, *pinned, *closed))
         self._held: dict[str, int] = {}
@@ -154,12 +191,18 @@ class LabelBudget:
             if not self._held[value]:
                 del self._held[value]
 
-    def note_folded(self, value: str) -> HeaviestValues:
-        """See a value that becomes `other`; the result counts its samples."""
-        if self.folded is None or self.heaviest is None:
+    def note_folded(self, value: str) -> HeaviestValues | None:
+        """See a value that becomes `other`; the result counts its samples, if it is watched."""
+        if self.folded is None and self._watches.grant():
             self.folded, self.heaviest = DistinctEstimate(), HeaviestValues()
-        self.folded.add(value)
+        if self.folded is not None:
+            self.folded.add(value)
         return self.heaviest
+
+    def close(self) -> None:
+        """Give the watch back when the series leaves."""
+        if self.folded is not None:
+            self._watches.give_back()
 
     def estimate(self) -> float:
         """About how many values there would be without a limit."""

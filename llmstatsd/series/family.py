@@ -12,6 +12,7 @@ from llmstatsd.series.cardinality import (
     FOLDED_BY_VALUES,
     HeaviestValues,
     LabelBudget,
+    Watches,
 )
 from llmstatsd.series.instruments import (
     AnyCell,
@@ -49,18 +50,21 @@ Pinned = Mapping[str, tuple[str, ...]]
 """The values per label name that the configuration keeps for ever."""
 
 
-class LineLedger:
-    """The global budget in exposition lines, shared by all series.
+class Ledger:
+    """What all series share: the global budget in exposition lines, and the watches on folding.
 
     `charged` counts against `limit`; `free` are the lines of pinned label sets, which do not.
+    `born` counts the label sets ever born.
     """
 
-    __slots__ = ("charged", "free", "limit")
+    __slots__ = ("born", "charged", "free", "limit", "watches")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.charged = 0
         self.free = 0
+        self.born = 0
+        self.watches = Watches()
 
     def has_room(self, lines: int) -> bool:
         """Whether a label set of so many lines may still be born."""
@@ -113,7 +117,7 @@ class Family:
         is_extra: bool,
         limits: Limits,
         pinned: Pinned,
-        ledger: LineLedger,
+        ledger: Ledger,
     ) -> None:
         self.name = name
         self.instrument = instrument
@@ -161,6 +165,7 @@ class Family:
     def _budget_for(self, label: str) -> None:
         self.budgets[label] = LabelBudget(
             self._limits.label_values,
+            self._ledger.watches,
             pinned=self._pinned.get(label, ()),
             closed=CLOSED_VALUES.get((self.name, label), ()),
         )
@@ -185,10 +190,17 @@ class Family:
         return Placement(self._bear(key), key, True, fold)
 
     def bear_at_zero(self, labels: Mapping[str, str]) -> None:
-        """Let a label set be born without a sample, if no budget stands against it."""
+        """Let a label set be born without a sample, if no budget stands against it.
+
+        One that exists already is as if a sample had come: it does not count as idle.
+        """
         key = _label_set(labels)
+        cell = self.cells.get(key)
+        if cell is not None:
+            cell.touched = True
+            return
         admitted = all(self.budgets[label].admits(value) for label, value in labels.items())
-        if key not in self.cells and admitted and not self._crowded(key):
+        if admitted and not self._crowded(key):
             self._bear(key)
 
     def expire(self, key: LabelSet) -> None:
@@ -202,12 +214,15 @@ class Family:
     def close(self) -> None:
         """Give back the reserved slot, when a family leaves with nothing but that."""
         self.cells.clear()
+        for budget in self.budgets.values():
+            budget.close()
         self._ledger.charged -= self.lines_per_set
 
     def _bear(self, key: LabelSet) -> AnyCell:
         cell = self._new_cell(key)
         cell.kept = self._is_free(key)
         self.cells[key] = cell
+        self._ledger.born += 1
         if not cell.kept:
             self._charged_sets += 1
             self._ledger.charged += self.lines_per_set
@@ -225,10 +240,9 @@ class Family:
         return None if self._ledger.has_room(self.lines_per_set) else FOLDED_BY_LINES
 
     def _is_free(self, key: LabelSet) -> bool:
-        named = list(zip(*key, strict=True))
-        if key[0] == self.overflow_names:
-            return all(self.budgets[name].is_free(value) for name, value in named)
-        return bool(named) and all(self.budgets[name].is_pinned(value) for name, value in named)
+        if self.labels is None:
+            return self.is_reserved(key)
+        return all(self.budgets[name].is_free(value) for name, value in zip(*key, strict=True))
 
     def is_reserved(self, key: LabelSet) -> bool:
         """Whether this is the slot of `other`, which costs nothing more when it is used."""
@@ -237,18 +251,20 @@ class Family:
     def _overflow_set(self, labels: Mapping[str, str]) -> LabelSet:
         if self.overflow_names is None:
             self.overflow_names = tuple(sorted(self.budgets))
-        values = (labels.get(name, OTHER) for name in self.overflow_names)
-        named = zip(self.overflow_names, values, strict=True)
-        return self.overflow_names, tuple(
-            value if self.budgets[name].is_pinned(value) else OTHER for name, value in named
+        names = self.overflow_names
+        if self.labels is None:
+            return names, (OTHER,) * len(names)
+        return names, tuple(
+            labels[name] if self.budgets[name].is_pinned(labels[name]) else OTHER for name in names
         )
 
     def _fold(self, reason: str, labels: Mapping[str, str], key: LabelSet) -> Fold:
         kept = dict(zip(*key, strict=True))
         heaviest = [
-            (self.budgets[label].note_folded(value), value)
+            (heaviest, value)
             for label, value in labels.items()
             if kept.get(label) != value
+            and (heaviest := self.budgets[label].note_folded(value)) is not None
         ]
         return Fold(self.folded, reason, heaviest)
 

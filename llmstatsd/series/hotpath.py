@@ -20,7 +20,7 @@ from llmstatsd.series.instruments import AnyCell
 from llmstatsd.series.store import Route, Store
 from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
 from llmstatsd.wire.number import PLAIN_LENGTH
-from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, REASONS, Refusal
+from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, MALFORMED, NOTES, REASONS, Refusal
 from llmstatsd.wire.statsd import Dialect, Meaning, Reading, Value, is_chain, read_values
 
 LANE: Final = "portable"
@@ -53,7 +53,8 @@ class LineStats:
     """The ladder of this stage, counted since the start.
 
     lines = accepted + refused + set aside; `plain_lines` are those the hot path took, each one
-    sample. `refused_lines` keeps the last refused line per reason, cut to 200 bytes.
+    sample. `refused_lines` keeps the last refused line per reason, cut to 200 bytes;
+    of an event it keeps only the size.
     """
 
     datagrams: int = 0
@@ -101,6 +102,8 @@ class HotPath:
 
         The memory needed meanwhile grows with the bytes of all of them.
         """
+        if not datagrams:
+            return
         stats = self.stats
         data = b"\n".join(datagrams)
         stats.datagrams += len(datagrams)
@@ -163,12 +166,14 @@ class HotPath:
         plain = self.cache.plain
         for line in lines:
             head, _, suffix = line.partition("|")
-            name, _, value = head.partition(":")
+            name, colon, value = head.partition(":")
             try:
                 route = plain[name][suffix]
             except KeyError:
                 continue  # it is among the others
-            if _is_plain(value):
+            if not colon:
+                self._refuse(Refusal(MALFORMED), line)
+            elif _is_plain(value):
                 route.plain(float(value))
                 self.stats.plain_lines += 1
             else:
@@ -211,6 +216,11 @@ class HotPath:
             self._take(outcome, line, key)
 
     def _take(self, readings: list[Reading], line: str, key: Key | None) -> None:
+        if len(readings) > 1 and line[:1] != "{":  # an event has documented series only
+            refusal = self._store.refusal(reading.meaning for reading in readings)
+            if refusal is not None:
+                self._refuse(refusal, line)
+                return
         routed = []
         for reading in readings:
             route = self._resolve(key or reading.meaning, reading.meaning)
@@ -236,7 +246,8 @@ class HotPath:
         return route
 
     def _take_value(self, route: Route, value: str, line: str) -> None:
-        values = read_values(route.kind, value, self._dialect) if _is_utf8(value) else _NOT_UTF8
+        text = _decoded(value)
+        values = _NOT_UTF8 if text is None else read_values(route.kind, text, self._dialect)
         if isinstance(values, Refusal):
             self._refuse(values, line)
         else:
@@ -268,7 +279,7 @@ class HotPath:
 
     def _refuse(self, refusal: Refusal, line: str) -> None:
         self.stats.refused[refusal.reason] += 1
-        self.stats.refused_lines[refusal.reason] = line[:SHOWN_LENGTH_LIMIT]
+        self.stats.refused_lines[refusal.reason] = _shown(line)
 
     def _forget(self, removed: list[AnyCell]) -> None:
         left = set(map(id, removed))
@@ -283,9 +294,16 @@ def _is_plain(value: str) -> bool:
     )
 
 
-def _is_utf8(value: str) -> bool:
+def _shown(line: str) -> str:
+    """What the log may show of a refused line; of an event nothing, as it may hold a prompt."""
+    if line.startswith("{"):
+        return f"an event of {len(line)} bytes"
+    return line[:SHOWN_LENGTH_LIMIT].encode("latin-1").decode(errors="replace")
+
+
+def _decoded(value: str) -> str | None:
+    """A value, one character per byte so far, as UTF-8; None if it is none."""
     try:
-        value.encode("latin-1").decode()
+        return value if value.isascii() else value.encode("latin-1").decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None

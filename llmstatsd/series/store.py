@@ -5,7 +5,7 @@ histogram's counts and sum) is the sum of the accepted weights, as long as nothi
 A budget never refuses a sample of a series that exists: it only decides which cell it meets.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final
@@ -26,7 +26,7 @@ from llmstatsd.series.family import (
     Family,
     Fold,
     Instrument,
-    LineLedger,
+    Ledger,
     Placement,
     lines_of,
     type_of,
@@ -135,6 +135,7 @@ class _Sweep:
     now: float
     idle_since: float
     models: set[str] = field(default_factory=set)
+    """The models that a living cell of a documented series has."""
 
 
 class Store:
@@ -149,7 +150,7 @@ class Store:
     ) -> None:
         self.limits = limits or Limits()
         self.stats = SeriesStats()
-        self.ledger = LineLedger(self.limits.exposition_lines)
+        self.ledger = Ledger(self.limits.exposition_lines)
         self.families: dict[str, Family] = {}
         self._aliases = Aliases(aliases or {})
         self._pinned = {label: tuple(values) for label, values in (pinned or {}).items()}
@@ -172,23 +173,39 @@ class Store:
             self._after_birth(family, placement)
         return _route(meaning, placement, tuple(sorted({*meaning.notes, *notes})))
 
+    def refusal(self, meanings: Iterable[Meaning]) -> Refusal | None:
+        """Why one of the meanings of a line is refused, found before any label set is born."""
+        new: list[Family] = []
+        for meaning in meanings:
+            family = self._family(meaning.name, meaning.type)
+            if isinstance(family, Refusal):
+                for empty in new:
+                    self._disown(empty)
+                return family
+            if family.labels is None and not family.cells and family not in new:
+                new.append(family)
+        return None
+
     def sweep(self, now: float) -> Iterator[list[AnyCell]]:
         """Remove the label sets that were idle for the configured time, in short steps.
 
         Each step yields the cells that it removed; whoever kept a route to one must drop it
-        before the next sample. `now` is seconds of a clock that never goes back.
+        before the next sample. `now` is seconds of a clock that never goes back. One sweep has to
+        end before the next begins.
         """
         if not self.limits.idle_seconds:
             return
         sweep = _Sweep(now, now - self.limits.idle_seconds)
-        families = list(self.families.values())
+        families = sorted(
+            self.families.values(), key=lambda family: family.name in _BORN_WITH_MODEL
+        )
         for look in (self._look, self._expire):
             for family in families:
                 keys = list(family.cells)
                 for start in range(0, len(keys), SWEEP_STEP_CELLS):
                     yield look(family, keys[start : start + SWEEP_STEP_CELLS], sweep)
         for family in families:
-            if family.name not in CATALOG:
+            if family.labels is None:
                 yield self._disown_idle(family, sweep)
 
     def end_minutes(self, now: float) -> None:
@@ -289,7 +306,7 @@ class Store:
         if isinstance(placement.cell, SetCell):
             self._sets.append(placement.cell)
         labels = dict(zip(*placement.key, strict=True))
-        if family.name in CATALOG and labels.get("model", OTHER) != OTHER:
+        if family.labels is not None and labels.get("model", OTHER) != OTHER:
             self._bear_errors(labels)
 
     def _bear_errors(self, labels: Mapping[str, str]) -> None:
@@ -305,16 +322,17 @@ class Store:
             if cell.touched:
                 cell.touched = False
                 cell.seen = sweep.now
-            if cell.seen > sweep.idle_since and family.name in CATALOG and "model" in key[0]:
-                sweep.models.add(_model(key))
+            if _is_alive(cell, sweep):
+                _remember_model(family, key, sweep)
         return []
 
     def _expire(self, family: Family, keys: list[LabelSet], sweep: _Sweep) -> list[AnyCell]:
         removed = []
         for key in keys:
             cell = family.cells[key]
-            has_model = family.name in _BORN_WITH_MODEL and _model(key) in sweep.models
-            if not (cell.kept or has_model or _is_alive(cell, sweep)):
+            if _is_alive(cell, sweep):
+                _remember_model(family, key, sweep)  # it may have come back since the look
+            elif not (cell.kept or _is_kept_by_model(family, key, sweep)):
                 family.expire(key)
                 removed.append(cell)
         self._count_removed(removed)
@@ -329,12 +347,15 @@ class Store:
             return []
         removed = list(family.cells.values())
         self._count_removed(removed)
+        self._disown(family)
+        return removed
+
+    def _disown(self, family: Family) -> None:
         family.close()
         self.stats.undeclared_names -= 1
         del self.families[family.name]
         for name in naming.claimed_names(family.name, family.type):
             del self._owners[name]
-        return removed
 
     def _count_removed(self, removed: list[AnyCell]) -> None:
         self.stats.expired_label_sets += len(removed)
@@ -345,6 +366,19 @@ class Store:
 
 def _is_alive(cell: AnyCell, sweep: _Sweep) -> bool:
     return cell.touched or cell.seen > sweep.idle_since
+
+
+def _remember_model(family: Family, key: LabelSet, sweep: _Sweep) -> None:
+    if family.labels is not None and "model" in key[0]:
+        sweep.models.add(_model(key))
+
+
+def _is_born_with_model(family: Family) -> bool:
+    return family.name in _BORN_WITH_MODEL
+
+
+def _is_kept_by_model(family: Family, key: LabelSet, sweep: _Sweep) -> bool:
+    return _is_born_with_model(family) and _model(key) in sweep.models
 
 
 def _model(key: LabelSet) -> str:

@@ -55,7 +55,7 @@ class WebServer:
         """
         host, port = address.parse(self._listen)
         try:
-            self._sockets = _listeners(host or _every_interface(), port)
+            self._sockets = _listeners(host or address.every_interface(), port)
         except OSError as error:
             raise OSError(error.errno, _reason(error), self._listen) from error
         return str(address.Address(*self._sockets[0].getsockname()[:2]))
@@ -71,10 +71,6 @@ class WebServer:
     def stop(self) -> None:
         """Asks `serve` to end, whether it has begun or not."""
         self._server.should_exit = True
-
-
-def _every_interface() -> str:
-    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what was asked for
 
 
 def _listeners(host: str, port: int) -> list[socket.socket]:

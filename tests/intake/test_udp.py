@@ -21,7 +21,7 @@ async def running(host: str, taken: list[bytes]) -> AsyncIterator[tuple[UdpIntak
     intake = UdpIntake(host, 0, 1 << 18, taken.extend)
     await intake.start()
     task = asyncio.create_task(intake.run())
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in intake.address[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.connect(intake.address)
         yield intake, sender
@@ -45,6 +45,16 @@ async def test_datagrams_arrive_whole_and_in_order(host: str) -> None:
         await until(len(sent), taken)
     assert taken == sent
     assert max(map(len, sent)) < DATAGRAM_LIMIT_BYTES
+
+
+async def test_an_empty_host_takes_both_families() -> None:
+    taken: list[bytes] = []
+    async with running("", taken) as (intake, _):
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                sender.sendto(host.encode(), (host, intake.address[1]))
+        await until(2, taken)
+    assert sorted(taken) == [b"127.0.0.1", b"::1"]
 
 
 async def test_what_waits_in_the_kernel_is_taken_before_the_end() -> None:

@@ -3,7 +3,13 @@
 import pytest
 
 from llmstatsd.catalog import CATALOG, ERROR_TYPES
-from llmstatsd.series.cardinality import Aliases, DistinctEstimate, HeaviestValues, LabelBudget
+from llmstatsd.series.cardinality import (
+    Aliases,
+    DistinctEstimate,
+    HeaviestValues,
+    LabelBudget,
+    Watches,
+)
 from llmstatsd.series.store import SeriesRules, Store
 
 from . import DURATIONS, ERRORS, RATE_LIMITS, REQUESTS, TOKENS, Rig
@@ -351,7 +357,7 @@ def test_a_sure_count_is_never_too_high() -> None:
 
 
 def test_a_label_budget_holds_a_value_as_long_as_one_label_set_does() -> None:
-    budget = LabelBudget(1)
+    budget = LabelBudget(1, Watches())
     budget.hold("a")
     budget.hold("a")
     budget.release("a")
@@ -362,7 +368,7 @@ def test_a_label_budget_holds_a_value_as_long_as_one_label_set_does() -> None:
 
 
 def test_pinned_and_closed_values_and_other_are_free() -> None:
-    budget = LabelBudget(1, pinned=("p",), closed=("c",))
+    budget = LabelBudget(1, Watches(), pinned=("p",), closed=("c",))
     for value in ("p", "c", "other"):
         budget.hold(value)
     assert budget.held == 0
@@ -374,3 +380,22 @@ def test_pinned_and_closed_values_and_other_are_free() -> None:
         "a",
     ]
     assert [v for v in ("p", "c", "other") if budget.is_pinned(v)] == ["p"]
+
+
+def test_a_flood_of_folding_labels_is_watched_up_to_a_bound() -> None:
+    rig = Rig(limits={"label_values": 1, "labels_per_series": 4})
+    for number in range(Watches.LIMIT):
+        for value in "xyz":
+            rig.feed(f"jobs{number}:1|c|#a:{value},b:{value}")
+    budgets = [b for f in rig.store.families.values() for b in f.budgets.values()]
+    assert sum(budget.folded is not None for budget in budgets) == Watches.LIMIT
+
+
+def test_a_watch_is_given_back_when_its_series_leaves() -> None:
+    rig = Rig(limits={"label_values": 1})
+    for turn in range(Watches.LIMIT + 1):
+        rig.feed(*(f"jobs{turn}:1|c|#a:{value}" for value in "xy"))
+        family = rig.store.families[f"jobs{turn}_total"]
+        assert family.budgets["a"].folded is not None
+        rig.sweep(2.0 * turn * rig.store.limits.idle_seconds)
+        rig.sweep((2.0 * turn + 1) * rig.store.limits.idle_seconds)

@@ -173,6 +173,7 @@ def test_a_set_that_left_is_no_longer_counted_by_minutes() -> None:
     rig.feed("users:a|s")
     rig.sweep(0.0)
     rig.sweep(IDLE)
+    assert not rig.store._sets
     rig.feed("users:b|s", "users:c|s")
     rig.store.end_minutes(60.0)
     assert rig.values("users") == {(): 2}
@@ -274,14 +275,10 @@ def test_samples_between_two_steps_of_a_sweep_are_not_lost() -> None:
     rig.feed(*lines)
     rig.sweep(0.0)
     fed = count
-    left = 0.0
     for _ in rig.hot.expire(IDLE):
         rig.feed(*lines[:: SWEEP_STEP_CELLS // 2])
         fed += len(lines[:: SWEEP_STEP_CELLS // 2])
-    for _, cell in rig.store.left:
-        assert isinstance(cell, CounterCell)
-        left += cell.value
-    assert sum(rig.values("jobs_total").values()) + left == fed
+    assert sum(rig.values("jobs_total").values()) + left_of(rig) == fed
 
 
 def test_a_name_that_gets_a_sample_in_the_last_step_of_a_sweep_stays() -> None:
@@ -295,6 +292,48 @@ def test_a_name_that_gets_a_sample_in_the_last_step_of_a_sweep_stays() -> None:
     assert rig.values("jobs_total")[()] == before + 1
 
 
+@pytest.mark.parametrize("touched", [(0,), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize(
+    "line", ["llm.request:1|c|#model:m,operation:chat", "llm.tokens:1|c|#model:m"]
+)
+def test_a_model_that_comes_back_during_a_sweep_has_all_its_error_series(
+    line: str, touched: tuple[int, ...]
+) -> None:
+    """At whichever step its samples arrive."""
+    for start in range(100):
+        rig = rig_with()
+        rig.feed(line)
+        rig.sweep(0.0)
+        steps = 0
+        for _ in rig.hot.expire(IDLE):
+            if steps - start in touched:
+                rig.feed(line)
+            steps += 1
+        if start >= steps:
+            return
+        assert len(rig.values(ERRORS)) == len(ERROR_TYPES), start
+        assert rig.values(RATE_LIMITS) == {("m",): 0}, start
+    pytest.fail("the sweep does not end")
+
+
+def test_a_sample_between_the_steps_of_a_sweep_is_not_lost() -> None:
+    rig = rig_with()
+    rig.feed("jobs:1|c")
+    rig.sweep(0.0)
+    steps = rig.hot.expire(IDLE)
+    next(steps)
+    rig.feed("jobs:1|c")
+    for _ in steps:
+        pass
+    rig.feed("jobs:1|c")
+    assert sum(rig.values("jobs_total").values()) + left_of(rig) == 3
+
+
+def left_of(rig: Rig) -> float:
+    """The sum of the counters that left."""
+    return sum(cell.value for _, cell in rig.store.left if isinstance(cell, CounterCell))
+
+
 def test_an_idle_time_of_zero_lets_nothing_leave() -> None:
     rig = rig_with(idle_seconds=0)
     rig.feed("jobs:1|c", "llm.request:1|c|#model:m")
@@ -302,3 +341,13 @@ def test_an_idle_time_of_zero_lets_nothing_leave() -> None:
     rig.sweep(1e9)
     assert rig.values("jobs_total") == {(): 1}
     assert rig.values(REQUESTS) == {("m", "unknown"): 1}
+
+
+def test_an_undeclared_name_with_a_pinned_value_leaves_too() -> None:
+    rig = Rig(limits={"idle_seconds": IDLE, "undeclared_names": 1}, pinned={"model": ("p",)})
+    rig.feed("junk:1|c|#model:p")
+    rig.sweep(0.0)
+    rig.sweep(IDLE)
+    assert "junk_total" not in rig.store.families
+    rig.feed("other:1|c|#model:p")
+    assert not rig.refused()

@@ -18,7 +18,7 @@ from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.instruments import CounterCell, HistogramCell
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.store import Store
-from llmstatsd.wire import Sample, parse_datagram
+from llmstatsd.wire import Dialect, Sample, parse_datagram
 from llmstatsd.wire.reasons import SERIES_REASONS
 
 from . import RecordingStore, Rig, state_of
@@ -80,7 +80,12 @@ events = st.builds(
     st.integers(0, 100),
     st.sampled_from(["null", '"timeout"', '"rate_limit"', '"weird"', "7"]),
 )
-bad_lines = st.sampled_from([b"", b"jobs", b"jobs:x|c", b"\xff:1|c", b"_sc|a|0", b"{", b"a:-1|c"])
+bad_lines = st.sampled_from(
+    [
+        *(b"", b"jobs", b"jobs|c", b"jobs:1,2|c", b"jobs:x|c", b"jobs:|c", b"a:-1|c"),
+        *(b"\xff:1|c", b"jobs:\xff|c", "users:ä|s".encode(), b"_sc|a|0", b"{"),
+    ]
+)
 lines = statsd_lines() | statsd_lines() | chains | events | bad_lines
 batches = st.lists(lines, min_size=1, max_size=30)
 
@@ -88,7 +93,7 @@ limits = st.builds(
     Limits,
     label_values=st.integers(1, 6),
     label_sets=st.integers(1, 8),
-    exposition_lines=st.integers(0, 500),
+    exposition_lines=st.just(0) | st.integers(120, 1000),
     undeclared_names=st.integers(0, 6),
     labels_per_series=st.integers(0, 4),
     set_members=st.integers(1, 4),
@@ -114,6 +119,7 @@ def build(options: dict[str, Any]) -> Rig:
 def series_of(wire_name: str, kind: str) -> str:
     """The exposed name of a sample's series, told anew from the documents."""
     name = re.sub(r"[^a-zA-Z0-9_:]", "_", wire_name)
+    name = f"_{name}" if name[0].isdigit() else name
     ending = {"c": "_total", "ms": "_seconds"}.get(kind, "")
     return name if name in CATALOG or name.endswith(ending) else name + ending
 
@@ -167,16 +173,18 @@ def assert_budgets_hold(rig: Rig, reserved: int) -> None:
     assert store.ledger.charged <= max(store.limits.exposition_lines, reserved)
     assert store.stats.undeclared_names <= store.limits.undeclared_names
     assert store.stats.undeclared_names == len(set(store.families) - set(CATALOG))
-    exposed = 0
+    charged = free = 0
     for family in store.families.values():
         counted = [cell for cell in family.cells.values() if not cell.kept]
         assert len(counted) + 1 <= store.limits.label_sets
-        exposed += len(family.cells) * family.lines_per_set
+        charged += (len(counted) + 1) * family.lines_per_set
+        kept = [key for key, cell in family.cells.items() if cell.kept]
+        free += sum(not family.is_reserved(key) for key in kept) * family.lines_per_set
         for budget in family.budgets.values():
             assert budget.held <= store.limits.label_values
         if family.labels is None:
             assert len(family.budgets) <= store.limits.labels_per_series
-    assert exposed <= store.ledger.charged + store.ledger.free
+    assert (store.ledger.charged, store.ledger.free) == (charged, free)
     assert len(rig.hot.cache) <= rig.hot.cache.limit
 
 
@@ -249,23 +257,25 @@ def test_the_cache_and_the_cut_into_datagrams_change_no_number(
 ) -> None:
     """Once all lines in a datagram, once alone, with a big cache, a tiny one, and with none."""
     twice = [*sent, *sent]
-    joined, alone, tiny, none = Store(budgets), Store(budgets), Store(budgets), Store(budgets)
-    hot = [HotPath(joined, Rig().dialect, 1000), HotPath(alone, Rig().dialect, 1000)]
-    small = HotPath(tiny, Rig().dialect, 2)
+    none, stores = Store(budgets), [Store(budgets) for _ in range(4)]
+    together, joined, alone = (HotPath(store, Dialect(), 1000) for store in stores[:3])
+    tiny = HotPath(stores[3], Dialect(), 2)
     for _ in range(2):
+        together.feed_together(sent)
         # An empty first line keeps a datagram of lines from being read as one whole event.
-        hot[0].feed(b"\n" + b"\n".join(sent))
+        joined.feed(b"\n" + b"\n".join(sent))
     uncached: dict[str, int] = defaultdict(int)
     for line in twice:
-        hot[1].feed(line)
-        small.feed(line)
-        single = HotPath(none, Rig().dialect, 1)
+        alone.feed(line)
+        tiny.feed(line)
+        single = HotPath(none, Dialect(), 1)
         single.feed(line)
         for key, count in tally(single).items():
             uncached[key] += count
-    assert state_of(joined) == state_of(alone) == state_of(tiny) == state_of(none)
-    assert folds(joined) == folds(alone) == folds(tiny) == folds(none)
-    assert tally(hot[0]) == tally(hot[1]) == tally(small) == dict(uncached)
+    for hot, store in zip((together, joined, alone, tiny), stores, strict=True):
+        assert state_of(store) == state_of(none)
+        assert folds(store) == folds(none)
+        assert tally(hot) == dict(uncached)
 
 
 def folds(store: Store) -> dict[str, dict[str, int]]:

@@ -329,6 +329,7 @@ def test_a_member_may_be_any_text() -> None:
     rig = Rig()
     rig.store.end_minutes(0)
     rig.feed("users:a:b:c|s", "users: |s", "users:1|s", "users:1.0|s", "users:ä|s")
+    rig.feed("users:ä|s", "users:a:b:c|s", "users:1|s")
     rig.store.end_minutes(60)
     assert rig.values("users") == {(): 5}
 
