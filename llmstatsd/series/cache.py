@@ -1,15 +1,20 @@
 """Resolved meanings, bounded, so that each is resolved once and added to many times."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from sys import intern
-from typing import Final
+from typing import Final, TypeVar
 
 from llmstatsd.series.store import Route
 from llmstatsd.wire.statsd import Meaning
 
 KEY_LENGTH_LIMIT: Final = 1024
 """Longest (name, suffix) in characters that is kept, so that the cache is bounded in bytes too."""
+
+STEP_ROUTES: Final = 1000
+"""Routes that one step of forgetting looks at: about two tenths of a millisecond."""
+
+K = TypeVar("K")
 
 Key = tuple[str, str] | Meaning
 """The (name, suffix) of a line, or the meaning of one part of an event or of a chain."""
@@ -28,6 +33,7 @@ class RouteCache:
         self.limit = limit
         self.plain: dict[str, dict[str, Route]] = {}
         self._apart: dict[Key, Route] = {}
+        # A key that was forgotten stays here until its turn, so this bounds the routes.
         self._order: deque[Key] = deque()
 
     def __len__(self) -> int:
@@ -55,16 +61,11 @@ class RouteCache:
         if len(self._order) > self.limit:
             self._drop(self._order.popleft())
 
-    def forget(self, is_stale: Callable[[Route], bool]) -> None:
-        """Drop every route that `is_stale`; the work is bounded by `limit`."""
-        self._order = deque(key for key in self._order if not self._dropped(key, is_stale))
-
-    def _dropped(self, key: Key, is_stale: Callable[[Route], bool]) -> bool:
-        route = self.get(key)
-        stale = route is None or is_stale(route)
-        if stale:
-            self._drop(key)
-        return stale
+    def forget(self, is_stale: Callable[[Route], bool]) -> Iterator[None]:
+        """Drop the stale routes, in short steps; routes may be kept between two of them."""
+        yield from _forget(self._apart, is_stale)
+        for routes in list(self.plain.values()):
+            yield from _forget(routes, is_stale)
 
     def _drop(self, key: Key) -> None:
         self._apart.pop(key, None)
@@ -74,6 +75,15 @@ class RouteCache:
             suffixes.pop(suffix, None)
             if not suffixes:
                 self.plain.pop(name, None)
+
+
+def _forget(routes: dict[K, Route], is_stale: Callable[[Route], bool]) -> Iterator[None]:
+    keys = list(routes)
+    for start in range(0, len(keys), STEP_ROUTES):
+        for key in keys[start : start + STEP_ROUTES]:
+            if key in routes and is_stale(routes[key]):
+                del routes[key]
+        yield
 
 
 def _length(key: Key) -> int:

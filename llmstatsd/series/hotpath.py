@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from llmstatsd.series.cache import Key, RouteCache
-from llmstatsd.series.instruments import AnyCell
+from llmstatsd.series.expiry import Sweep
 from llmstatsd.series.store import Route, Store
 from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
 from llmstatsd.wire.number import PLAIN_LENGTH
@@ -117,10 +117,14 @@ class HotPath:
 
     def expire(self, now: float) -> Iterator[None]:
         """Remove idle label sets, in short steps; `now` is seconds of a monotonic clock."""
-        for removed in self._store.sweep(now):
-            if removed:
-                self._forget(removed)
-            yield
+        sweep = Sweep(self._store, now)
+        yield from sweep.look()
+        if not sweep.has_idle():
+            return
+        yield from self.cache.forget(lambda route: sweep.found_idle(route.cell))
+        yield from sweep.leave()
+        # There are free places now, which a value inside `other` may take.
+        yield from self.cache.forget(lambda route: route.is_folded)
 
     def _feed_lines(self, data: bytes) -> None:
         plain = self.cache.plain
@@ -280,10 +284,6 @@ class HotPath:
     def _refuse(self, refusal: Refusal, line: str) -> None:
         self.stats.refused[refusal.reason] += 1
         self.stats.refused_lines[refusal.reason] = _shown(line)
-
-    def _forget(self, removed: list[AnyCell]) -> None:
-        left = set(map(id, removed))
-        self.cache.forget(lambda route: route.is_folded or id(route.cell) in left)
 
 
 def _is_plain(value: str) -> bool:

@@ -5,7 +5,7 @@ histogram's counts and sum) is the sum of the accepted weights, as long as nothi
 A budget never refuses a sample of a series that exists: it only decides which cell it meets.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final
@@ -73,14 +73,11 @@ INSTRUMENT_OF: Final[dict[str, Instrument]] = {
 RESERVED_PREFIXES: Final = ("llmstatsd_", "process_", "python_")
 """Names of the daemon's own series and of prometheus_client's collectors."""
 
-SWEEP_STEP_CELLS: Final = 500
-"""Cells that one step of a sweep looks at, so that a step stays well under a millisecond."""
-
 SECONDS_PER_MINUTE: Final = 60.0
 
 ERRORS: Final = "llm_error_total"
 RATE_LIMITS: Final = "llm_rate_limit_exceeded_total"
-_BORN_WITH_MODEL: Final = (ERRORS, RATE_LIMITS)
+BORN_WITH_MODEL: Final = (ERRORS, RATE_LIMITS)
 """Series born at 0 when a model is admitted, so that the first error is seen by `increase()`.
 
 They live as long as any documented series of the model.
@@ -130,14 +127,6 @@ class Route:
         return isinstance(self.cell, CounterCell | HistogramCell)
 
 
-@dataclass(slots=True)
-class _Sweep:
-    now: float
-    idle_since: float
-    models: set[str] = field(default_factory=set)
-    """The models that a living cell of a documented series has."""
-
-
 class Store:
     """All families. `aliases` and `pinned` are by label name, `rules` by documented series."""
 
@@ -155,7 +144,7 @@ class Store:
         self._aliases = Aliases(aliases or {})
         self._pinned = {label: tuple(values) for label, values in (pinned or {}).items()}
         self._owners: dict[str, Family] = {}
-        self._sets: list[SetCell] = []
+        self._sets: dict[int, SetCell] = {}
         self._minute: float | None = None
         for documented in CATALOG.values():
             self._declare(documented, (rules or {}).get(documented.name, SeriesRules()))
@@ -180,39 +169,36 @@ class Store:
             family = self._family(meaning.name, meaning.type)
             if isinstance(family, Refusal):
                 for empty in new:
-                    self._disown(empty)
+                    self.disown(empty)
                 return family
             if family.labels is None and not family.cells and family not in new:
                 new.append(family)
         return None
 
-    def sweep(self, now: float) -> Iterator[list[AnyCell]]:
-        """Remove the label sets that were idle for the configured time, in short steps.
+    def remove(self, family: Family, key: LabelSet) -> None:
+        """Let an idle label set leave, and free its places."""
+        self._count_expired(family.cells[key])
+        family.expire(key)
 
-        Each step yields the cells that it removed; whoever kept a route to one must drop it
-        before the next sample. `now` is seconds of a clock that never goes back. One sweep has to
-        end before the next begins.
-        """
-        if not self.limits.idle_seconds:
-            return
-        sweep = _Sweep(now, now - self.limits.idle_seconds)
-        families = sorted(
-            self.families.values(), key=lambda family: family.name in _BORN_WITH_MODEL
-        )
-        for look in (self._look, self._expire):
-            for family in families:
-                keys = list(family.cells)
-                for start in range(0, len(keys), SWEEP_STEP_CELLS):
-                    yield look(family, keys[start : start + SWEEP_STEP_CELLS], sweep)
-        for family in families:
-            if family.labels is None:
-                yield self._disown_idle(family, sweep)
+    def disown(self, family: Family) -> None:
+        """Let an undeclared name leave, with the slot of `other` if that is all it still holds."""
+        for cell in family.cells.values():
+            self._count_expired(cell)
+        family.close()
+        self.stats.undeclared_names -= 1
+        del self.families[family.name]
+        for name in naming.claimed_names(family.name, family.type):
+            del self._owners[name]
+
+    def _count_expired(self, cell: AnyCell) -> None:
+        self.stats.expired_label_sets += 1
+        self._sets.pop(id(cell), None)
 
     def end_minutes(self, now: float) -> None:
         """Give every set its figure when a minute of `now` (seconds) has ended."""
         minute = now // SECONDS_PER_MINUTE
         if self._minute is not None and minute != self._minute:
-            for cell in self._sets:
+            for cell in self._sets.values():
                 cell.end_minute()
         self._minute = minute
 
@@ -304,85 +290,17 @@ class Store:
 
     def _after_birth(self, family: Family, placement: Placement) -> None:
         if isinstance(placement.cell, SetCell):
-            self._sets.append(placement.cell)
+            self._sets[id(placement.cell)] = placement.cell
         labels = dict(zip(*placement.key, strict=True))
         if family.labels is not None and labels.get("model", OTHER) != OTHER:
             self._bear_errors(labels)
 
     def _bear_errors(self, labels: Mapping[str, str]) -> None:
-        for name in _BORN_WITH_MODEL:
+        for name in BORN_WITH_MODEL:
             family = self.families[name]
             own = {label: labels.get(label, UNKNOWN) for label in family.labels or ()}
             for error_type in ERROR_TYPES if name == ERRORS else ("",):
                 family.bear_at_zero({**own, "type": error_type} if error_type else own)
-
-    def _look(self, family: Family, keys: list[LabelSet], sweep: _Sweep) -> list[AnyCell]:
-        for key in keys:
-            cell = family.cells[key]
-            if cell.touched:
-                cell.touched = False
-                cell.seen = sweep.now
-            if _is_alive(cell, sweep):
-                _remember_model(family, key, sweep)
-        return []
-
-    def _expire(self, family: Family, keys: list[LabelSet], sweep: _Sweep) -> list[AnyCell]:
-        removed = []
-        for key in keys:
-            cell = family.cells[key]
-            if _is_alive(cell, sweep):
-                _remember_model(family, key, sweep)  # it may have come back since the look
-            elif not (cell.kept or _is_kept_by_model(family, key, sweep)):
-                family.expire(key)
-                removed.append(cell)
-        self._count_removed(removed)
-        return removed
-
-    def _disown_idle(self, family: Family, sweep: _Sweep) -> list[AnyCell]:
-        """Let an undeclared name leave that holds nothing, or nothing but an idle `other`."""
-        if not all(
-            family.is_reserved(key) and not _is_alive(cell, sweep)
-            for key, cell in family.cells.items()
-        ):
-            return []
-        removed = list(family.cells.values())
-        self._count_removed(removed)
-        self._disown(family)
-        return removed
-
-    def _disown(self, family: Family) -> None:
-        family.close()
-        self.stats.undeclared_names -= 1
-        del self.families[family.name]
-        for name in naming.claimed_names(family.name, family.type):
-            del self._owners[name]
-
-    def _count_removed(self, removed: list[AnyCell]) -> None:
-        self.stats.expired_label_sets += len(removed)
-        if any(isinstance(cell, SetCell) for cell in removed):
-            left = set(map(id, removed))
-            self._sets = [cell for cell in self._sets if id(cell) not in left]
-
-
-def _is_alive(cell: AnyCell, sweep: _Sweep) -> bool:
-    return cell.touched or cell.seen > sweep.idle_since
-
-
-def _remember_model(family: Family, key: LabelSet, sweep: _Sweep) -> None:
-    if family.labels is not None and "model" in key[0]:
-        sweep.models.add(_model(key))
-
-
-def _is_born_with_model(family: Family) -> bool:
-    return family.name in _BORN_WITH_MODEL
-
-
-def _is_kept_by_model(family: Family, key: LabelSet, sweep: _Sweep) -> bool:
-    return _is_born_with_model(family) and _model(key) in sweep.models
-
-
-def _model(key: LabelSet) -> str:
-    return key[1][key[0].index("model")]
 
 
 def _route(meaning: Meaning, placement: Placement, notes: tuple[str, ...]) -> Route:

@@ -1,10 +1,11 @@
 """What the tests of the series stage share: bytes in, cells out, and a clock that a test holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmstatsd.series.family import Family
 from llmstatsd.series.hotpath import HotPath
-from llmstatsd.series.instruments import AnyCell, GaugeCell, HistogramCell, SetCell
+from llmstatsd.series.instruments import AnyCell, GaugeCell, HistogramCell, LabelSet, SetCell
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.wire import Dialect
@@ -27,15 +28,15 @@ class RecordingStore(Store):
         super().__init__(*arguments)
         self.left: list[tuple[str, AnyCell]] = []
 
-    def sweep(self, now: float) -> Iterator[list[AnyCell]]:
-        owners = {
-            id(cell): family.name
-            for family in self.families.values()
-            for cell in family.cells.values()
-        }
-        for removed in super().sweep(now):
-            self.left += [(owners[id(cell)], cell) for cell in removed if id(cell) in owners]
-            yield removed
+    def remove(self, family: Family, key: LabelSet) -> None:
+        """Remove it, and keep what it held."""
+        self.left.append((family.name, family.cells[key]))
+        super().remove(family, key)
+
+    def disown(self, family: Family) -> None:
+        """Disown it, and keep what it held."""
+        self.left += [(family.name, cell) for cell in family.cells.values()]
+        super().disown(family)
 
 
 class Rig:

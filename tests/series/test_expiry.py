@@ -1,10 +1,12 @@
 """An idle label set leaves as a whole, frees its slots, and no sample is lost by it."""
 
+from itertools import pairwise
+
 import pytest
 
 from llmstatsd.catalog import ERROR_TYPES
+from llmstatsd.series.expiry import STEP_CELLS
 from llmstatsd.series.instruments import CounterCell
-from llmstatsd.series.store import SWEEP_STEP_CELLS
 
 from . import ERRORS, FALLBACKS, RATE_LIMITS, REQUESTS, TOKENS, Rig
 
@@ -259,25 +261,25 @@ def test_a_model_that_comes_back_is_born_with_its_errors_again() -> None:
 
 
 def test_a_sweep_looks_at_a_bounded_number_of_cells_in_a_step() -> None:
-    count = SWEEP_STEP_CELLS * 2 + 1
+    count = STEP_CELLS * 2 + 1
     rig = rig_with(label_values=10 * count, label_sets=10 * count)
     rig.feed(*(f"jobs:1|c|#n:{number}" for number in range(count)))
     rig.sweep(0.0)
-    steps = [len(removed) for removed in rig.store.sweep(IDLE)]
-    assert max(steps) == SWEEP_STEP_CELLS
-    assert sum(steps) == count
+    left = [0, *(len(rig.store.left) for _ in rig.hot.expire(IDLE))]
+    assert max(after - before for before, after in pairwise(left)) == STEP_CELLS
+    assert left[-1] == count
 
 
 def test_samples_between_two_steps_of_a_sweep_are_not_lost() -> None:
-    count = SWEEP_STEP_CELLS * 2 + 1
+    count = STEP_CELLS * 2 + 1
     rig = rig_with(label_values=10 * count, label_sets=10 * count)
     lines = [f"jobs:1|c|#n:{number}" for number in range(count)]
     rig.feed(*lines)
     rig.sweep(0.0)
     fed = count
     for _ in rig.hot.expire(IDLE):
-        rig.feed(*lines[:: SWEEP_STEP_CELLS // 2])
-        fed += len(lines[:: SWEEP_STEP_CELLS // 2])
+        rig.feed(*lines[:: STEP_CELLS // 2])
+        fed += len(lines[:: STEP_CELLS // 2])
     assert sum(rig.values("jobs_total").values()) + left_of(rig) == fed
 
 
