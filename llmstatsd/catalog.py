@@ -45,7 +45,8 @@ class Documented:
     """One series of the contract.
 
     `labels` are sorted; `buckets` are the finite upper bounds of a histogram in seconds, else None.
-    An `extra` is exposed only once data arrives.
+    An `extra` is exposed only once data arrives. `kept_bound` has to stay among the buckets,
+    whatever the configuration makes of them, because a documented alert stands on it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Documented:
     help: str
     buckets: tuple[float, ...] | None = None
     extra: bool = False
+    kept_bound: float | None = None
 
 
 _MODEL = ("model",)
@@ -69,6 +71,7 @@ _DOCUMENTED: Final = (
         _CALL,
         "Duration of LLM call attempts as the application saw them.",
         REQUEST_BUCKETS,
+        kept_bound=10.0,
     ),
     Documented(
         "llm_tokens_total",

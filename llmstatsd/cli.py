@@ -16,13 +16,11 @@ import click
 from llmstatsd import __version__, address, config, send
 from llmstatsd.catalog import ERROR_TYPES
 
-EXIT_BAD_CONFIGURATION: Final = 3
-
 
 class BadConfiguration(click.ClickException):
     """Ends the command with exit code 3 and every problem on stderr."""
 
-    exit_code = EXIT_BAD_CONFIGURATION
+    exit_code = config.EXIT_BAD_CONFIGURATION
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

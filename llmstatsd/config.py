@@ -20,12 +20,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from llmstatsd import address
-from llmstatsd.catalog import CATALOG
+from llmstatsd.catalog import CATALOG, ERROR_TYPES
 from llmstatsd.series import naming
+from llmstatsd.series.family import lines_of
 from llmstatsd.series.limits import Limits
 
 FILE_BYTES_LIMIT: Final = 1 << 20
 """Most bytes of a configuration file."""
+
+EXIT_BAD_CONFIGURATION: Final = 3
+"""Exit code of a command whose configuration is bad, or names a socket that is not to be had."""
 
 BUCKETS_LIMIT: Final = 200
 EXTRA_LABELS_LIMIT: Final = 8
@@ -316,7 +320,26 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     )
     if problems:
         raise ConfigError(problems)
-    return msgspec.convert(values, Config)
+    config = msgspec.convert(values, Config)
+    most, pinned = config.limits.exposition_lines, _pinned_lines(config)
+    if pinned > most:
+        allowed = f"at most limits.exposition_lines = {most} lines of them; these make {pinned}"
+        raise ConfigError([Problem(str(path), "pinned", shown(config.pinned), allowed)])
+    return config
+
+
+def _pinned_lines(config: Config) -> int:
+    """Exposition lines of the label sets that exist from the start because of pinned values."""
+    lines = 0
+    for documented in CATALOG.values():
+        options = config.series.get(documented.name, SeriesOptions())
+        closed = {"type": len(ERROR_TYPES)}
+        labels = (*documented.labels, *options.extra_labels)
+        counts = [closed.get(label) or len(config.pinned.get(label, ())) for label in labels]
+        if not documented.extra:
+            buckets = options.buckets or documented.buckets or ()
+            lines += math.prod(counts) * lines_of(documented.type, buckets)
+    return lines
 
 
 def changed(config: Config) -> Iterator[tuple[Option, object]]:
@@ -442,6 +465,9 @@ class _Source:
         buckets, labels = series.get("buckets"), series.get("extra_labels", [])
         if buckets is not None and documented.type != "histogram":
             self._refuse(f"{key}.buckets", buckets, f"on a histogram only; {name} is a counter")
+        bound = documented.kept_bound
+        if buckets is not None and bound is not None and bound not in buckets:
+            self._refuse(f"{key}.buckets", buckets, f"with {bound:g} among them: an alert needs it")
         if len(labels) > EXTRA_LABELS_LIMIT:
             self._refuse(f"{key}.extra_labels", labels, f"at most {EXTRA_LABELS_LIMIT} labels")
         if set(labels) & set(documented.labels):

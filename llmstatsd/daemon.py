@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.registry import Collector
 
 from llmstatsd import __version__, address, garbage
-from llmstatsd.config import Config
+from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
 from llmstatsd.exposition.text import Exposition
 from llmstatsd.host import HostCollector
 from llmstatsd.intake.udp import UdpIntake
@@ -25,7 +25,6 @@ from llmstatsd.wire.statsd import Dialect
 
 EXIT_CLEAN: Final = 0
 EXIT_BUG: Final = 1
-EXIT_CANNOT_START: Final = 3
 
 TICK_SECONDS: Final = 1.0
 SWEEPS_PER_IDLE_TIME: Final = 60
@@ -76,12 +75,10 @@ class Daemon:
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
-        done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
         self._is_ready = False
-        await self._stop(tasks)
         waiter.cancel()
-        for task in done:
-            task.result()
+        await self._stop(tasks)
 
     def stop(self) -> None:
         """Begin to stop, as a signal does."""
@@ -92,13 +89,22 @@ class Daemon:
         await self._intake.stop()
         self._web.stop()
         time.cancel()
-        await asyncio.gather(intake, web, time, return_exceptions=True)
+        ended = await asyncio.gather(intake, web, time, return_exceptions=True)
+        self._say_stopped()
+        self._intake.close()
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    def _say_stopped(self) -> None:
+        memory = self._intake.memory()
         stats = self._hot_path.stats
         logger.info(
-            "stopped: %d datagrams, %d lines, %d refused",
+            "stopped: %d datagrams, %d lines, %d refused, %d dropped by the kernel",
             stats.datagrams,
             stats.lines,
             sum(stats.refused.values()),
+            memory.drops if memory else 0,
         )
 
     def _collectors(self) -> Iterator[Collector]:
@@ -177,7 +183,7 @@ def run(config: Config) -> int:
         uvloop.run(_serve(config))
     except BindError as error:
         logger.error("%s", error)
-        return EXIT_CANNOT_START
+        return EXIT_BAD_CONFIGURATION
     except Exception:
         logger.exception("llmstatsd ends by a bug of its own")
         return EXIT_BUG

@@ -48,8 +48,11 @@ class Telemetry(Collector):
     store: Store
     web: WebStats
 
-    def collect(self) -> Iterator[Metric]:
-        """The families in stage order."""
+    def collect(self) -> list[Metric]:
+        """The families in stage order, all read at one time, so that the ladder adds up."""
+        return list(self._families())
+
+    def _families(self) -> Iterator[Metric]:
         yield _build_info()
         yield from self._intake()
         yield from self._wire()
@@ -109,7 +112,9 @@ class Telemetry(Collector):
         )
         yield _counter("samples", "Values added to series.", stats.samples)
         yield _counter(
-            "cache_misses", "Lines whose meaning had to be resolved.", stats.cache_misses
+            "cache_misses",
+            "Meanings that were resolved because the cache had none.",
+            stats.cache_misses,
         )
         yield _gauge("cache_entries", "Resolved meanings in the cache.", len(self.hot_path.cache))
         yield _gauge("cache_entries_limit", "Bound of the cache.", self.hot_path.cache.limit)
@@ -129,6 +134,11 @@ class Telemetry(Collector):
             "exposition_lines",
             "Exposition lines that count against the budget, reserved slots of `other` included.",
             store.ledger.charged,
+        )
+        yield _gauge(
+            "pinned_exposition_lines",
+            "Exposition lines of pinned label sets, which cost no budget.",
+            store.ledger.free,
         )
         yield _gauge("exposition_lines_limit", "Budget of exposition lines.", store.ledger.limit)
         yield _counter("born_label_sets", "Label sets ever born.", store.ledger.born)

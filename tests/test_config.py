@@ -510,3 +510,22 @@ def test_the_command_line_page_lists_every_flag_and_variable() -> None:
 def test_every_default_is_within_its_own_range() -> None:
     everything = msgspec.to_builtins(Config())
     assert msgspec.convert(everything, Config) == Config()
+
+
+def test_the_bound_that_an_alert_stands_on_cannot_be_taken_away(tmp_path: Path) -> None:
+    file = tmp_path / "llmstatsd.toml"
+    file.write_text("[series.llm_request_duration_seconds]\nbuckets = [1.0, 20.0]\n")
+    with pytest.raises(config.ConfigError, match="with 10 among them"):
+        config.load(file, {}, {})
+    file.write_text("[series.llm_request_duration_seconds]\nbuckets = [1.0, 10.0]\n")
+    assert config.load(file, {}, {}).series
+
+
+def test_pinned_values_that_make_more_lines_than_the_budget_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "llmstatsd.toml"
+    models = ", ".join(f'"m{number}"' for number in range(100))
+    file.write_text(f"[pinned]\nmodel = [{models}]\noperation = [{models}]\n")
+    with pytest.raises(config.ConfigError, match=r"limits\.exposition_lines = 100000"):
+        config.load(file, {}, {})
+    file.write_text(f'[pinned]\nmodel = [{models}]\noperation = ["chat"]\n')
+    assert config.load(file, {}, {}).pinned

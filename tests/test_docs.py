@@ -71,9 +71,7 @@ def folded_store() -> tuple[HotPath, Store]:
 def families() -> Iterator[Metric]:
     """Every family of every collector that the daemon registers."""
     hot_path, store = folded_store()
-    intake = SimpleNamespace(
-        stats=IntakeStats(), buffer_bytes=4096, memory=lambda: Memory(0, 4096, 0)
-    )
+    intake = SimpleNamespace(stats=IntakeStats(), buffer_bytes=4096, memory=lambda: Memory(0, 0))
     yield from Telemetry(cast("UdpIntake", intake), hot_path, store, WebStats()).collect()
     yield from HostCollector("/").describe()
     registry = CollectorRegistry()

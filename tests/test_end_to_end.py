@@ -202,7 +202,7 @@ def test_what_was_sent_before_the_signal_is_counted(daemon: RunningDaemon) -> No
     daemon.process.send_signal(signal.SIGTERM)
     daemon.process.send_signal(signal.SIGCONT)
     assert daemon.process.wait(DEADLINE_SECONDS) == 0
-    assert "stopped: 500 datagrams, 500 lines, 0 refused" in daemon.log.read_text()
+    assert "stopped: 500 datagrams, 500 lines, 0 refused, 0 dropped" in daemon.log.read_text()
 
 
 def test_a_port_in_use_ends_the_start_with_3_and_the_address(daemon: RunningDaemon) -> None:

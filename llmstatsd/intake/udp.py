@@ -6,9 +6,11 @@ kernel's receive buffer, whose drops are read from the socket.
 """
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -36,16 +38,20 @@ DRAIN_STEP_DATAGRAMS: Final = 64
 SMALLEST_BUFFER_CHARGE: Final = 256
 """Bytes the kernel accounts for the smallest datagram at the least (its `sk_buff`)."""
 
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
 _SO_MEMINFO: Final = 55  # include/uapi/asm-generic/socket.h
 _MEMINFO: Final = struct.Struct("=9I")  # SK_MEMINFO_* of include/uapi/linux/sock_diag.h
-_QUEUED, _LIMIT, _DROPS = 0, 1, 8
+_QUEUED, _DROPS = 0, 8
 
 
 class Memory(NamedTuple):
-    """The kernel's account of a receive buffer: bytes waiting, its size, datagrams dropped."""
+    """The kernel's account of a receive buffer: bytes waiting, and datagrams dropped so far.
+
+    The kernel counts drops in 32 bits; Prometheus takes the wrap for a restart.
+    """
 
     queued_bytes: int
-    limit_bytes: int
     drops: int
 
 
@@ -92,7 +98,7 @@ class UdpIntake:
         except OSError:
             return None
         fields = _MEMINFO.unpack(raw)
-        return Memory(fields[_QUEUED], fields[_LIMIT], fields[_DROPS])
+        return Memory(fields[_QUEUED], fields[_DROPS])
 
     async def start(self) -> None:
         """Begin to receive."""
@@ -133,6 +139,9 @@ class UdpIntake:
             self._feed(batch)
         waiting = memory.queued_bytes if memory else self.buffer_bytes
         await self._drain(waiting // SMALLEST_BUFFER_CHARGE)
+
+    def close(self) -> None:
+        """Give the socket up; until then its losses can be read."""
         self._spare.close()
 
     def _waiting(self, most_bytes: int) -> list[bytes]:
@@ -181,17 +190,32 @@ class _BoundedProtocol(Protocol):
             self._stats.queue_dropped += 1
 
     def error_received(self, exc: Exception) -> None:
-        try:
+        with suppress(asyncio.QueueFull):
             self._put_error(exc)
-        except asyncio.QueueFull:
-            self._stats.queue_dropped += 1
 
 
 def _bind(host: str, port: int, receive_buffer_bytes: int) -> socket.socket:
-    family, kind, protocol, _, place = socket.getaddrinfo(
+    """A socket on the first address of a name that this machine has, IPv4 before IPv6.
+
+    Senders prefer IPv4 too, so that both mean the same `localhost`.
+    """
+    found = socket.getaddrinfo(
         host or every_interface(), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, protocol)
+    )
+    places = sorted(found, key=lambda info: info[0] != socket.AF_INET)
+    for number, (family, *_, place) in enumerate(places, 1):
+        try:
+            return _bound(family, place, receive_buffer_bytes)
+        except OSError as error:
+            if error.errno not in _NOT_HERE or number == len(places):
+                raise
+    raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+def _bound(
+    family: socket.AddressFamily, place: tuple[Any, ...], receive_buffer_bytes: int
+) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if family == socket.AF_INET6:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from sys import intern
 from typing import Final, TypeVar
 
 from llmstatsd.series.store import Route
@@ -56,7 +55,7 @@ class RouteCache:
             self._apart[key] = route
         else:
             name, suffix = key
-            self.plain.setdefault(intern(name), {})[suffix] = route
+            self.plain.setdefault(name, {})[suffix] = route
         self._order.append(key)
         if len(self._order) > self.limit:
             self._drop(self._order.popleft())

@@ -114,8 +114,9 @@ class HeaviestValues:
 
 
 class Watches:
-    """How many labels may have what they fold watched: an estimate and the heaviest values.
+    """How many labels of undeclared series may have what they fold watched.
 
+    What is watched is an estimate of its number and the values that come most often.
     A watch takes about 8 KiB, and a flood of undeclared names may fold in thousands of labels.
     """
 
@@ -142,7 +143,7 @@ class LabelBudget:
     """The values one label of one series holds, at most `limit`, and those it folded.
 
     Pinned values, those of a closed set, and `other` are free and always admitted. `folded` and
-    `heaviest` are there once a value was folded, as far as `watches` go.
+    `heaviest` are there once a value was folded, as far as `watches` go (None: without a bound).
     """
 
     __slots__ = ("_free", "_held", "_pinned", "_watches", "folded", "heaviest", "limit")
@@ -150,7 +151,7 @@ class LabelBudget:
     def __init__(
         self,
         limit: int,
-        watches: Watches,
+        watches: Watches | None,
         pinned: Sequence[str] = (),
         closed: Sequence[str] = (),
     ) -> None:
@@ -193,7 +194,7 @@ class LabelBudget:
 
     def note_folded(self, value: str) -> HeaviestValues | None:
         """See a value that becomes `other`; the result counts its samples, if it is watched."""
-        if self.folded is None and self._watches.grant():
+        if self.folded is None and (self._watches is None or self._watches.grant()):
             self.folded, self.heaviest = DistinctEstimate(), HeaviestValues()
         if self.folded is not None:
             self.folded.add(value)
@@ -201,7 +202,7 @@ class LabelBudget:
 
     def close(self) -> None:
         """Give the watch back when the series leaves."""
-        if self.folded is not None:
+        if self.folded is not None and self._watches is not None:
             self._watches.give_back()
 
     def estimate(self) -> float:

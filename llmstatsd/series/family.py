@@ -20,6 +20,7 @@ from llmstatsd.series.instruments import (
     GaugeCell,
     HistogramCell,
     LabelSet,
+    MemberCount,
     SetCell,
 )
 from llmstatsd.series.limits import Limits
@@ -51,13 +52,13 @@ Pinned = Mapping[str, tuple[str, ...]]
 
 
 class Ledger:
-    """What all series share: the global budget in exposition lines, and the watches on folding.
+    """What all series share: the budgets of exposition lines, set members and watches on folding.
 
     `charged` counts against `limit`; `free` are the lines of pinned label sets, which do not.
     `born` counts the label sets ever born.
     """
 
-    __slots__ = ("born", "charged", "free", "limit", "watches")
+    __slots__ = ("born", "charged", "free", "limit", "members", "watches")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -65,6 +66,7 @@ class Ledger:
         self.free = 0
         self.born = 0
         self.watches = Watches()
+        self.members = MemberCount()
 
     def has_room(self, lines: int) -> bool:
         """Whether a label set of so many lines may still be born."""
@@ -147,7 +149,7 @@ class Family:
             case "gauge":
                 return GaugeCell
             case "set":
-                return partial(SetCell, self._limits.set_members)
+                return partial(SetCell, self._limits.set_members, self._ledger.members)
             case "histogram":
                 return partial(HistogramCell, self.buckets)
 
@@ -165,7 +167,7 @@ class Family:
     def _budget_for(self, label: str) -> None:
         self.budgets[label] = LabelBudget(
             self._limits.label_values,
-            self._ledger.watches,
+            watches=None if self.labels is not None else self._ledger.watches,
             pinned=self._pinned.get(label, ()),
             closed=CLOSED_VALUES.get((self.name, label), ()),
         )

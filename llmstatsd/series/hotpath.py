@@ -92,6 +92,7 @@ class HotPath:
         self.cache = RouteCache(cache_entries)
         self._store = store
         self._dialect = dialect
+        self._is_private = False  # the lines at hand may be pieces of an event, and hold a prompt
 
     def feed(self, datagram: bytes) -> None:
         """Take one datagram in; never raises on any bytes."""
@@ -112,8 +113,10 @@ class HotPath:
             self._feed_lines(data)
             return
         for datagram in datagrams:
+            self._is_private = datagram.lstrip()[:1] == b"{"
             if datagram[:1] != b"{" or not self._took_whole_event(datagram):
                 self._feed_lines(datagram)
+        self._is_private = False
 
     def expire(self, now: float) -> Iterator[None]:
         """Remove idle label sets, in short steps; `now` is seconds of a monotonic clock."""
@@ -195,6 +198,7 @@ class HotPath:
         if not line:
             return
         if line.startswith(_NO_SERIES):
+            self._is_private = self._is_private or line[0] == "{"
             self._settle(read_line(line.encode("latin-1"), self._dialect), line)
             return
         name, _, rest = line.partition(":")
@@ -206,8 +210,8 @@ class HotPath:
             self._take_value(route, value, line)
             return
         outcome = read_line(line.encode("latin-1"), self._dialect)
-        is_chained = is_chain(suffix) or len(outcome) != 1
-        self._settle(outcome, line, None if is_chained or suffix[-1:] == "\r" else (name, suffix))
+        is_one = isinstance(outcome, list) and len(outcome) == 1 and not is_chain(suffix)
+        self._settle(outcome, line, (name, suffix) if is_one and suffix[-1:] != "\r" else None)
 
     def _settle(
         self, outcome: list[Reading] | Refusal | SetAside, line: str, key: Key | None = None
@@ -275,15 +279,19 @@ class HotPath:
             self.stats.notes[note] += 1
 
     def _noting(self, route: Route) -> Callable[[float], None]:
+        # Of the route itself nothing is kept: a cycle would outlive its place in the cache.
+        add, notes = route.add, route.notes
+
         def add_and_note(value: float) -> None:
-            route.add(value)
-            self._note(route.notes)
+            add(value)
+            self._note(notes)
 
         return add_and_note
 
     def _refuse(self, refusal: Refusal, line: str) -> None:
         self.stats.refused[refusal.reason] += 1
-        self.stats.refused_lines[refusal.reason] = _shown(line)
+        size = f"a line of {len(line)} bytes of an event"
+        self.stats.refused_lines[refusal.reason] = size if self._is_private else _shown(line)
 
 
 def _is_plain(value: str) -> bool:
@@ -295,9 +303,6 @@ def _is_plain(value: str) -> bool:
 
 
 def _shown(line: str) -> str:
-    """What the log may show of a refused line; of an event nothing, as it may hold a prompt."""
-    if line.startswith("{"):
-        return f"an event of {len(line)} bytes"
     return line[:SHOWN_LENGTH_LIMIT].encode("latin-1").decode(errors="replace")
 
 

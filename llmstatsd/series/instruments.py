@@ -6,6 +6,7 @@ cell once and keeps it here.
 """
 
 from bisect import bisect_left
+from typing import Final
 
 from llmstatsd.wire.statsd import MILLISECONDS_PER_SECOND
 
@@ -98,29 +99,50 @@ class HistogramCell(Cell):
         self.touched = True
 
 
+class MemberCount:
+    """How many members all sets hold in this minute, at most `LIMIT`: about 10 MB of hashes."""
+
+    LIMIT: Final = 100_000
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class SetCell(Cell):
     """Distinct members in the last full minute.
 
-    Members are kept as hashes, at most `limit` of them; once full, the minute's figure is `limit`.
+    Members are kept as hashes, at most `limit` of them, and of all sets together at most
+    `MemberCount.LIMIT`; what comes beyond is not seen.
     """
 
-    __slots__ = ("limit", "members", "value")
+    __slots__ = ("count", "limit", "members", "value")
 
-    def __init__(self, limit: int, label_set: LabelSet) -> None:
+    def __init__(self, limit: int, count: MemberCount, label_set: LabelSet) -> None:
         super().__init__(label_set)
         self.limit = limit
+        self.count = count
         self.members: set[int] = set()
         self.value = 0
 
     def insert(self, member: str) -> None:
         """Count a member once in this minute."""
-        if len(self.members) < self.limit:
-            self.members.add(hash(member))
+        members = self.members
+        before = len(members)
+        if before < self.limit and self.count.held < self.count.LIMIT:
+            members.add(hash(member))
+            self.count.held += len(members) - before
         self.touched = True
 
     def end_minute(self) -> None:
         """Make the members of the minute that ends the value, and start again."""
         self.value = len(self.members)
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the places of the members back."""
+        self.count.held -= len(self.members)
         self.members = set()
 
 

@@ -21,7 +21,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Label sets per series name; in further ones every label is `other`.",
+            description="Label sets per series name, with that of `other` for further ones.",
         ),
     ] = 2000
     exposition_lines: Annotated[
@@ -41,7 +41,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 16
     set_members: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="Distinct members counted per set and minute."),
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Distinct members counted per set and minute; by all sets, 100,000.",
+        ),
     ] = 10_000
     idle_seconds: Annotated[
         float,

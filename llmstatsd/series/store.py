@@ -164,15 +164,13 @@ class Store:
 
     def refusal(self, meanings: Iterable[Meaning]) -> Refusal | None:
         """Why one of the meanings of a line is refused, found before any label set is born."""
-        new: list[Family] = []
+        known = len(self.families)
         for meaning in meanings:
             family = self._family(meaning.name, meaning.type)
             if isinstance(family, Refusal):
-                for empty in new:
-                    self.disown(empty)
+                for new in list(self.families.values())[known:]:
+                    self.disown(new)
                 return family
-            if family.labels is None and not family.cells and family not in new:
-                new.append(family)
         return None
 
     def remove(self, family: Family, key: LabelSet) -> None:
@@ -192,7 +190,9 @@ class Store:
 
     def _count_expired(self, cell: AnyCell) -> None:
         self.stats.expired_label_sets += 1
-        self._sets.pop(id(cell), None)
+        if isinstance(cell, SetCell):
+            cell.leave()
+            del self._sets[id(cell)]
 
     def end_minutes(self, now: float) -> None:
         """Give every set its figure when a minute of `now` (seconds) has ended."""

@@ -27,6 +27,9 @@ from llmstatsd.exposition.text import Format, negotiate
 BLOCK_BYTES: Final = 65536
 """Text is compressed and sent in blocks of at least this size: what a socket takes at once."""
 
+TURN_SECONDS: Final = 0.001
+"""Time after which a scrape gives the loop a turn; under a flood its turns come seldom."""
+
 CONCURRENT_SCRAPES: Final = 8
 """Further scrapes wait: each one under way holds a compressor of 256 KiB and a block or two."""
 
@@ -175,7 +178,7 @@ class _Scrapes:
         if gzip:
             headers["Content-Encoding"] = "gzip"
         if request.method == "HEAD":
-            return Response(headers=headers)
+            return _head(headers)
         names = frozenset(name for name in request.query_params.getlist("name[]") if name)
         body = self._blocks(self._exposition.chunks(form, names or None))
         if gzip:
@@ -199,9 +202,21 @@ class _Scrapes:
 
     async def _step(self, chunks: Iterator[bytes]) -> bytes | None:
         async with self._turn:
-            chunk = next(chunks, None)
+            pieces = []
+            until = time.perf_counter() + TURN_SECONDS
+            for piece in chunks:
+                pieces.append(piece)
+                if time.perf_counter() >= until:
+                    break
             await asyncio.sleep(0)
-        return chunk
+        return b"".join(pieces) if pieces else None
+
+
+def _head(headers: dict[str, str]) -> Response:
+    """An answer to HEAD, without the length of a body that is not made."""
+    response = Response(headers=headers)
+    del response.headers["content-length"]
+    return response
 
 
 async def _compressed(blocks: AsyncGenerator[bytes], level: int) -> AsyncGenerator[bytes]:

@@ -6,7 +6,7 @@ nanoseconds, zero fields absent) is recognised without any change; its fields ar
 Ollama's API reference.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Annotated, Final
 
 import msgspec
@@ -65,6 +65,10 @@ class _OllamaChunk(msgspec.Struct, frozen=True):
     eval_duration: Amount = None
 
 
+_OLLAMA_FIELDS: Final = frozenset(
+    {"message", "response", *_OllamaChunk.__struct_fields__} - {"model", "done"}
+)
+
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _event: Final = msgspec.json.Decoder(Event)
 _ollama: Final = msgspec.json.Decoder(_OllamaChunk)
@@ -77,7 +81,7 @@ def read_event(text: bytes) -> list[Reading] | Refusal:
     try:
         fields = _object.decode(text)
         names = {name for name, raw in fields.items() if bytes(raw) != b"null"}
-        if "model" in names and bytes(fields.get("done", b"")) in {b"true", b"false"}:
+        if _is_ollama(fields, names):
             return _from_ollama(_ollama.decode(text), _ollama_operation(fields.keys()))
         if not names & FIELDS:
             return Refusal(BAD_EVENT)
@@ -93,6 +97,13 @@ def is_object(text: bytes) -> bool:
     except _BAD_JSON:
         return False
     return True
+
+
+def _is_ollama(fields: Mapping[str, msgspec.Raw], names: Set[str]) -> bool:
+    """An event of our own may have a field `done` too: then none of Ollama's is beside it."""
+    if "model" not in names or bytes(fields.get("done", b"")) not in {b"true", b"false"}:
+        return False
+    return bool(names & _OLLAMA_FIELDS) or names.isdisjoint(FIELDS - {"model"})
 
 
 def _ollama_operation(names: Set[str]) -> str | None:

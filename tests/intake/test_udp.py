@@ -27,6 +27,7 @@ async def running(host: str, taken: list[bytes]) -> AsyncIterator[tuple[UdpIntak
         yield intake, sender
     await intake.stop()
     await asyncio.wait_for(task, DEADLINE_SECONDS)
+    intake.close()
 
 
 async def until(count: int, taken: list[bytes]) -> None:
@@ -94,6 +95,7 @@ async def test_a_consumer_that_hangs_costs_counted_drops_and_no_memory() -> None
                 sender.send(b"x")
                 await asyncio.sleep(0)
     await intake.stop()
+    intake.close()
     assert len(taken) >= QUEUE_DATAGRAMS
 
 
@@ -101,6 +103,7 @@ async def test_a_clamped_buffer_is_seen_in_what_was_granted() -> None:
     intake = UdpIntake("127.0.0.1", 0, 1 << 30, ignore)
     assert intake.buffer_bytes < intake.asked_buffer_bytes
     await intake.stop()
+    intake.close()
 
 
 async def test_a_port_in_use_is_an_os_error() -> None:
@@ -108,3 +111,30 @@ async def test_a_port_in_use_is_an_os_error() -> None:
     with pytest.raises(OSError, match="in use"):
         UdpIntake("127.0.0.1", intake.address[1], 1 << 16, ignore)
     await intake.stop()
+    intake.close()
+
+
+async def test_a_name_means_ipv4_where_it_has_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [
+        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    intake = UdpIntake("localhost", 0, 1 << 16, ignore)
+    assert intake.address[0] == "127.0.0.1"
+    await intake.stop()
+    intake.close()
+
+
+async def test_an_address_that_is_not_here_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = [
+        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.1", 0)),
+        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", 0, 0, 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    intake = UdpIntake("both.test", 0, 1 << 16, ignore)
+    assert intake.address[0] == "::1"
+    await intake.stop()
+    intake.close()

@@ -399,3 +399,11 @@ def test_a_watch_is_given_back_when_its_series_leaves() -> None:
         assert family.budgets["a"].folded is not None
         rig.sweep(2.0 * turn * rig.store.limits.idle_seconds)
         rig.sweep((2.0 * turn + 1) * rig.store.limits.idle_seconds)
+
+
+def test_a_documented_series_is_watched_whatever_else_folds() -> None:
+    rig = Rig(limits={"label_values": 1})
+    for number in range(Watches.LIMIT):
+        rig.feed(*(f"jobs{number}:1|c|#a:{value}" for value in "xy"))
+    rig.feed("llm.tokens:1|c|#model:a", "llm.tokens:1|c|#model:b")
+    assert rig.store.families[TOKENS].budgets["model"].heaviest is not None

@@ -1,5 +1,6 @@
 """Resolve once, add many: a cached pair is counted exactly as a first sight."""
 
+import weakref
 from dataclasses import asdict
 from typing import Any
 
@@ -516,11 +517,35 @@ def test_a_refused_chain_leaves_no_series_behind() -> None:
     assert rig.values("b") == {(): 1}
 
 
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b' {"model":"m","prompt":"SECRET two"}',
+        b'{"model":"m","prompt":"line one\nSECRET: three|four"}',
+        b'\n{\n "prompt": "SECRET|x",\n "model": "m"',
+    ],
+)
+def test_no_piece_of_an_event_is_shown(datagram: bytes) -> None:
+    rig = Rig()
+    rig.hot.feed(datagram)
+    assert rig.refused()
+    assert "SECRET" not in repr(rig.stats.refused_lines)
+
+
 def test_a_refused_event_shows_no_text_in_the_log() -> None:
     rig = Rig()
     rig.feed('{"model":"secret prompt"')
     rig.feed("naïve:x|c")
     assert rig.stats.refused_lines == {
-        "bad_event": "an event of 24 bytes",
+        "bad_event": "a line of 24 bytes of an event",
         "bad_value": "naïve:x|c",
     }
+
+
+def test_an_evicted_route_with_a_note_is_freed_without_the_garbage_collector() -> None:
+    rig = Rig(cache_entries=16)
+    rig.feed("jobs:1|c|#bare,k:v")
+    route = weakref.ref(next(iter(rig.hot.cache.plain["jobs"].values())).plain)
+    for number in range(17):
+        rig.feed(f"jobs:1|c|#bare,k:{number}")
+    assert route() is None

@@ -7,6 +7,7 @@ from llmstatsd.series.instruments import (
     CounterCell,
     GaugeCell,
     HistogramCell,
+    MemberCount,
     SetCell,
 )
 
@@ -60,7 +61,7 @@ def test_counts_stay_whole_numbers_without_broken_weights() -> None:
 
 
 def test_a_set_shows_a_minute_only_when_it_has_ended() -> None:
-    cell = SetCell(10, NO_LABELS)
+    cell = SetCell(10, MemberCount(), NO_LABELS)
     for member in ("a", "b", "a"):
         cell.insert(member)
     assert cell.value == 0
@@ -71,7 +72,7 @@ def test_a_set_shows_a_minute_only_when_it_has_ended() -> None:
 
 
 def test_a_full_set_shows_its_bound_and_keeps_no_more() -> None:
-    cell = SetCell(3, NO_LABELS)
+    cell = SetCell(3, MemberCount(), NO_LABELS)
     for number in range(1000):
         cell.insert(str(number))
     assert len(cell.members) == 3
@@ -81,7 +82,7 @@ def test_a_full_set_shows_its_bound_and_keeps_no_more() -> None:
 
 def test_every_change_touches_the_cell() -> None:
     counter, gauge = CounterCell(NO_LABELS), GaugeCell(NO_LABELS)
-    histogram, members = HistogramCell((1.0,), NO_LABELS), SetCell(1, NO_LABELS)
+    histogram, members = HistogramCell((1.0,), NO_LABELS), SetCell(1, MemberCount(), NO_LABELS)
     changes: list[tuple[AnyCell, Callable[[], None]]] = [
         (counter, lambda: counter.add(0)),
         (gauge, lambda: gauge.set(0)),
@@ -96,3 +97,16 @@ def test_every_change_touches_the_cell() -> None:
         cell.touched = False
         change()
         assert cell.touched
+
+
+def test_all_sets_together_hold_a_bounded_number_of_members() -> None:
+    count = MemberCount()
+    cells = [SetCell(MemberCount.LIMIT, count, NO_LABELS) for _ in range(2)]
+    for number in range(MemberCount.LIMIT):
+        for cell in cells:
+            cell.insert(str(number))
+    assert count.held == sum(len(cell.members) for cell in cells) == MemberCount.LIMIT
+    for cell in cells:
+        cell.end_minute()
+    assert count.held == 0
+    assert sum(cell.value for cell in cells) == MemberCount.LIMIT

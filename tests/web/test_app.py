@@ -216,7 +216,10 @@ async def test_small_pieces_leave_in_large_blocks(app: App) -> None:
     assert len(sizes) <= 200_000 // BLOCK_BYTES + 2
 
 
-async def test_the_loop_takes_a_turn_after_every_step_of_all_scrapes(app: App) -> None:
+async def test_the_loop_takes_a_turn_after_every_long_step_of_all_scrapes(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmstatsd.web.app.TURN_SECONDS", 0.0)
     turns = 0
     steps: list[int] = []
 

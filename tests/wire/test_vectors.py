@@ -102,7 +102,8 @@ def test_lines_in_one_datagram_count_as_if_each_came_alone(size: int, end: bytes
         lines = [line_of(vector).removesuffix(b"\r") for vector in mixed[start : start + size]]
         data = end.join(lines)
         alone = [parse_line(line) for line in lines]
-        assert len(lines) == 1 or not _is_one_object(data)
+        if len(lines) > 1 and _is_one_object(data):
+            continue  # an event and white space are one event: see the test of whole datagrams
         assert parse_datagram(data) == alone
         assert parse_datagram(data + end) == alone
 
