@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
         await self._intake.start()
         tasks = [
@@ -174,11 +175,19 @@ class Daemon:
 
 def run(config: Config) -> int:
     """Run a daemon to its end and give the exit code: 0 clean, 3 cannot bind, 1 a bug."""
+    _open_standard_files()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to stop
     logging.basicConfig(
         stream=sys.stderr,
         level=config.log.level.upper(),
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    code = _run_to_its_end(config)
+    _give_up_unwritable_stderr()
+    return code
+
+
+def _run_to_its_end(config: Config) -> int:
     try:
         uvloop.run(_serve(config))
     except BindError as error:
@@ -188,6 +197,24 @@ def run(config: Config) -> int:
         logger.exception("llmstatsd ends by a bug of its own")
         return EXIT_BUG
     return EXIT_CLEAN
+
+
+def _open_standard_files() -> None:
+    """Put /dev/null where standard files are closed, or a socket would take their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _give_up_unwritable_stderr() -> None:
+    """Keep the exit code: Python ends with 120 when it cannot flush stderr."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 async def _serve(config: Config) -> None:

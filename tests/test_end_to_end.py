@@ -188,7 +188,7 @@ def test_a_datagram_of_the_largest_size_is_taken_whole(daemon: RunningDaemon) ->
     daemon.wait_for_value(count, "llm_tokens_total", model="gpt-4o")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_daemon_cleanly(daemon: RunningDaemon, number: int) -> None:
     assert daemon.end(number) == 0
     assert "Traceback" not in daemon.log.read_text()
@@ -336,3 +336,32 @@ def test_a_sender_may_be_any_socket(daemon: RunningDaemon) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"llm_fallback_total:1|c", daemon.udp)
     daemon.wait_for_value(3, "llm_fallback_total")
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(stderr: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = f"exec {sys.executable} -m llmstatsd serve --statsd-udp {address} --http {address}"
+    process = subprocess.Popen(["/bin/sh", "-c", f"{command} {stderr}"])
+    try:
+        wait_for("ready", lambda: _is_ready(f"http://{address}/-/ready") or None)
+        host, _, port = address.partition(":")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"refused, and so logged", (host, int(port)))
+        wait_for(
+            "the refused line",
+            lambda: 'malformed"} 1.0' in httpx.get(f"http://{address}/metrics").text or None,
+        )
+        process.terminate()
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False

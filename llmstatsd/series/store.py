@@ -70,6 +70,17 @@ INSTRUMENT_OF: Final[dict[str, Instrument]] = {
     DISTRIBUTION: "histogram",
 }
 
+RESERVED_NAMES: Final = frozenset(
+    {
+        "up",
+        "scrape_duration_seconds",
+        "scrape_samples_post_metric_relabeling",
+        "scrape_samples_scraped",
+        "scrape_series_added",
+    }
+)
+"""Names that Prometheus gives to series of its own for every target it scrapes."""
+
 RESERVED_PREFIXES: Final = ("llmstatsd_", "process_", "python_")
 """Names of the daemon's own series and of prometheus_client's collectors."""
 
@@ -241,7 +252,7 @@ class Store:
         return family if family.instrument == instrument else Refusal(TYPE_CONFLICT)
 
     def _undeclared(self, name: str, instrument: Instrument) -> Family | Refusal:
-        if name.startswith(RESERVED_PREFIXES):
+        if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
             return Refusal(RESERVED_NAME)
         conflict = self._conflict(name, type_of(instrument))
         if conflict:

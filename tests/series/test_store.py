@@ -409,3 +409,9 @@ def test_a_store_is_told_the_time_and_never_asks_for_it(monkeypatch: pytest.Monk
     hot.feed(b"a:1|c\nusers:x|s")
     store.end_minutes(1.0)
     assert list(hot.expire(1.0))
+
+
+def test_names_that_prometheus_gives_itself_are_reserved() -> None:
+    rig = Rig()
+    rig.feed("up:1|g", "scrape_duration_seconds:1|h", "upstream:1|g")
+    assert rig.refused() == {"reserved_name": 2}
