@@ -20,9 +20,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from llmstatsd import address
-from llmstatsd.catalog import CATALOG, ERROR_TYPES
+from llmstatsd.catalog import CATALOG
 from llmstatsd.series import naming
-from llmstatsd.series.family import lines_of
+from llmstatsd.series.family import lines_of, values_from_start
 from llmstatsd.series.limits import Limits
 
 FILE_BYTES_LIMIT: Final = 1 << 20
@@ -332,13 +332,12 @@ def _pinned_lines(config: Config) -> int:
     """Exposition lines of the label sets that exist from the start because of pinned values."""
     lines = 0
     for documented in CATALOG.values():
-        options = config.series.get(documented.name, SeriesOptions())
-        closed = {"type": len(ERROR_TYPES)}
-        labels = (*documented.labels, *options.extra_labels)
-        counts = [closed.get(label) or len(config.pinned.get(label, ())) for label in labels]
         if not documented.extra:
+            options = config.series.get(documented.name, SeriesOptions())
+            labels = (*documented.labels, *options.extra_labels)
+            values = values_from_start(documented.name, labels, config.pinned)
             buckets = options.buckets or documented.buckets or ()
-            lines += math.prod(counts) * lines_of(documented.type, buckets)
+            lines += math.prod(map(len, values)) * lines_of(documented.type, buckets)
     return lines
 
 

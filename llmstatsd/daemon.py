@@ -65,7 +65,10 @@ class Daemon:
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        ends = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+            ends.append(signal.SIGHUP)
+        for number in ends:
             loop.add_signal_handler(number, self._stopping.set)
         await self._intake.start()
         tasks = [

@@ -194,6 +194,20 @@ def test_a_signal_ends_the_daemon_cleanly(daemon: RunningDaemon, number: int) ->
     assert "Traceback" not in daemon.log.read_text()
 
 
+def test_under_nohup_a_terminal_that_closes_ends_nothing(
+    start_daemon: StartDaemon,
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits it
+    try:
+        daemon = start_daemon()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.send(b"llm_fallback_total:1|c")
+    daemon.wait_for_value(1, "llm_fallback_total")
+    assert daemon.end() == 0
+
+
 def test_what_was_sent_before_the_signal_is_counted(daemon: RunningDaemon) -> None:
     # A stopped process lets the datagrams wait in the kernel until it goes on.
     daemon.process.send_signal(signal.SIGSTOP)

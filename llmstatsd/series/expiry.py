@@ -57,8 +57,7 @@ class Sweep:
                     self._let_leave(family, key, cell)
                 yield
         for family in list(self._store.families.values()):
-            is_there = self._store.families.get(family.name) is family
-            if is_there and family.labels is None and self._is_used_up(family):
+            if family.labels is None and self._is_used_up(family):
                 self._store.disown(family)
                 yield
 

@@ -1,6 +1,6 @@
 """One series name: its label sets, its budgets, and where a label set finds its cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -49,6 +49,11 @@ def lines_of(instrument: Instrument, buckets: tuple[float, ...]) -> int:
 
 Pinned = Mapping[str, tuple[str, ...]]
 """The values per label name that the configuration keeps for ever."""
+
+
+def values_from_start(series: str, labels: Sequence[str], pinned: Pinned) -> list[Sequence[str]]:
+    """The values of each label that are known before any sample; none for a label in use only."""
+    return [CLOSED_VALUES.get((series, label)) or pinned.get(label, ()) for label in labels]
 
 
 class Ledger:

@@ -22,7 +22,6 @@ from llmstatsd.catalog import (
 from llmstatsd.series import naming
 from llmstatsd.series.cardinality import Aliases
 from llmstatsd.series.family import (
-    CLOSED_VALUES,
     Family,
     Fold,
     Instrument,
@@ -30,6 +29,7 @@ from llmstatsd.series.family import (
     Placement,
     lines_of,
     type_of,
+    values_from_start,
 )
 from llmstatsd.series.instruments import (
     AnyCell,
@@ -236,9 +236,8 @@ class Store:
 
     def _bear_pinned(self, family: Family) -> None:
         labels = family.labels or ()
-        choices = [CLOSED_VALUES.get((family.name, n)) or self._pinned.get(n, ()) for n in labels]
         if not family.is_extra:
-            for values in product(*choices):
+            for values in product(*values_from_start(family.name, labels, self._pinned)):
                 family.bear_at_zero(dict(zip(labels, values, strict=True)))
 
     def _family(self, wire_name: str, wire_type: str) -> Family | Refusal:
