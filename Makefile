@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml $(wildcard setup.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install-dev promtool clean
+.PHONY: help run test check bench kit install-dev servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## this list
 run: $(VENV)/.installed ## start the daemon on its defaults: StatsD on 127.0.0.1:8125/udp, HTTP on :2112
 	@exec $(BIN)/llmstatsd serve
 
-test: install-dev promtool ## run all tests; arguments for pytest in ARGS
+test: install-dev servers ## run all tests; arguments for pytest in ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 check: install-dev ## ruff and mypy --strict
@@ -40,18 +40,27 @@ $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
 	@touch $@ $(VENV)/.installed
 
-# promtool comes with Debian's package of the Prometheus server, whose service is of no use here:
-# RUNLEVEL=1 keeps SysV init from starting it, and under systemd it is switched off again.
-promtool: ## install promtool where that is possible: Debian, as root
-	@command -v promtool >/dev/null && exit; \
+kit: $(VENV)/.installed ## write configs/ anew from the code
+	@$(BIN)/llmstatsd kit --out configs
+
+# The tests run the real servers, from Debian's packages, whose services are of no use here:
+# RUNLEVEL=1 keeps SysV init from starting them, and under systemd they are switched off again.
+SERVERS := prometheus prometheus-alertmanager victoria-metrics
+servers: ## install the servers that tests need where that is possible: Debian, as root
+	@missing=; for server in promtool $(SERVERS); do \
+		command -v $$server >/dev/null || missing=yes; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
-		echo 'promtool is missing: tests that need it are skipped' >&2; exit; \
+		echo 'servers are missing: tests that need them are skipped' >&2; exit; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	apt-get update -qq && \
-	apt-get install -qq -y --no-install-recommends prometheus >/dev/null || \
-		echo 'promtool cannot be installed: tests that need it are skipped' >&2; \
-	if [ -d /run/systemd/system ]; then systemctl --quiet disable --now prometheus || true; fi
+	apt-get install -qq -y --no-install-recommends $(SERVERS) >/dev/null || \
+		echo 'servers cannot be installed: tests that need them are skipped' >&2; \
+	if [ -d /run/systemd/system ]; then \
+		systemctl --quiet disable --now $(SERVERS) || true; \
+	fi
 
 clean: ## remove the environment and everything that tools have left
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

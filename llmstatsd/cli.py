@@ -7,7 +7,7 @@ bound.
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,19 +59,69 @@ _CONFIG_FILE: Final = click.Option(
 )
 
 
-@main.command(params=[_CONFIG_FILE, *map(_flag, config.options())])
+_SERVE_OPTIONS: Final = [option for option in config.options() if not option.is_kit]
+_KIT_OPTIONS: Final = [option for option in config.options() if option.is_kit]
+
+
+@main.command(params=[_CONFIG_FILE, *map(_flag, _SERVE_OPTIONS)])
 @click.pass_context
 def serve(context: click.Context, /, path: Path | None, **given: str | None) -> None:
     """Receive datagrams and serve /metrics until SIGTERM or SIGINT.
 
     A flag beats its LLMSTATSD_* variable, a variable beats the file, the file beats the default.
     """
-    flags = {option.flag: given[f"{option.section}_{option.name}"] for option in config.options()}
-    loaded = _load(path, os.environ, flags)
+    loaded = _load(path, os.environ, _flags(_SERVE_OPTIONS, given))
 
     from llmstatsd import daemon  # the other commands start without the servers
 
     context.exit(daemon.run(loaded))
+
+
+def _flags(
+    known: Iterable[config.Option], given: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    return {option.flag: given[f"{option.section}_{option.name}"] for option in known}
+
+
+_FOLDER: Final = click.Option(
+    ["--out", "folder"],
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to write to; it is made if need be.",
+)
+_FORCE: Final = click.Option(
+    ["--force"], is_flag=True, help="Write over files that were changed by hand, too."
+)
+
+
+@main.command(params=[_FOLDER, _FORCE, _CONFIG_FILE, *map(_flag, _KIT_OPTIONS)])
+def kit(path: Path | None, folder: Path, force: bool, **given: str | None) -> None:
+    """Write the monitoring kit: Prometheus rules, Grafana dashboards, deployments.
+
+    Its alerts stand on the thresholds and buckets of the configuration. A file that was changed by
+    hand is kept; if there is something new for it, nothing is written, unless --force is given.
+    """
+    loaded = _load(path, os.environ, _flags(_KIT_OPTIONS, given))
+
+    from llmstatsd.kit import contents  # the other commands start without YAML
+    from llmstatsd.kit import folder as kit_folder
+
+    documents = contents.contents(loaded)
+    try:
+        written = kit_folder.write(documents, folder, force=force)
+    except kit_folder.ChangedError as error:
+        names = "".join(f"\n  {name}" for name in error.paths)
+        raise click.UsageError(
+            f"Changed by hand, and there is something new for them; --force replaces them:{names}"
+        ) from error
+    except OSError as error:
+        raise click.UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
+    for name in written.files:
+        click.echo(f"written: {name}")
+    for name in written.kept:
+        click.echo(f"kept, changed by hand: {name}")
+    click.echo(f"{folder}: {len(documents)} files, {len(written.files)} of them written")
 
 
 @main.command()

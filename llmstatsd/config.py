@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -58,6 +59,14 @@ def _check_label_value(value: str) -> None:
         raise ValueError(value)
 
 
+def _check_page_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(url)
+    if not url.isascii() or not url.isprintable() or set(url) & set(' "{}\\'):
+        raise ValueError(url)
+
+
 def _check_buckets(bounds: tuple[float, ...]) -> None:
     if not all(math.isfinite(bound) and bound > 0 for bound in bounds):
         raise ValueError(bounds)
@@ -97,6 +106,32 @@ Buckets = Annotated[
         },
     ),
 ]
+PageUrl = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        extra={
+            "check": _check_page_url,
+            "allowed": "an http or https URL without query, at most 500 characters",
+        },
+    ),
+]
+
+
+def _bucket_bound(series: str, flag: str, description: str) -> Meta:
+    """Declares a number of seconds that an alert compares with quantiles of a histogram.
+
+    Only at a bound is the comparison exact, because a quantile is interpolated between two of
+    them; and no quantile is ever above the last finite one.
+    """
+    return Meta(
+        description=description,
+        extra={
+            "bound_of": series,
+            "flag": flag,
+            "allowed": f"a bucket bound of {series} below its last",
+        },
+    )
 
 
 class Statsd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,6 +231,17 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "/"
 
 
+class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `llmstatsd_gpu_*` series; they need the extra `gpu` of the package and a driver."""
+
+    enabled: Annotated[
+        bool, Meta(description="Expose figures of NVIDIA GPUs where there are any.")
+    ] = True
+    interval_seconds: Annotated[
+        float, Meta(ge=1, le=300, description="Time from one reading of the GPUs to the next.")
+    ] = 5.0
+
+
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to stderr."""
 
@@ -213,6 +259,103 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 60.0
 
 
+Ratio = Annotated[float, Meta(ge=0.0001, le=0.9999)]
+
+
+class Thresholds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the alerts that `llmstatsd kit` writes stand; the daemon does not use them."""
+
+    error_rate: Annotated[
+        float,
+        Meta(
+            ge=0.0001,
+            le=1_000_000,
+            description="Errors per second of one model and type (HighErrorRate).",
+        ),
+    ] = 0.1
+    error_ratio: Annotated[
+        Ratio, Meta(description="Share of a model's requests that fail (HighErrorRatio).")
+    ] = 0.05
+    latency_seconds: Annotated[
+        float,
+        _bucket_bound(
+            "llm_request_duration_seconds",
+            "--latency",
+            "p95 of request durations (HighLatency, HighModelLatency), and what counts as slow.",
+        ),
+    ] = 10.0
+    objective_ratio: Annotated[
+        float,
+        Meta(
+            # The fast burn alert is at 14.4 times the budget, which must stay below all requests.
+            ge=0.94,
+            le=0.99999,
+            description="Share of requests meant to succeed; the rest is the error budget"
+            " (ErrorBudgetBurnFast, ErrorBudgetBurnSlow).",
+        ),
+    ] = 0.99
+    minimum_requests: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Requests in five minutes under which alerts on shares and p95 by model"
+            " keep quiet.",
+        ),
+    ] = 20
+    rate_limited_ratio: Annotated[
+        Ratio, Meta(description="Share of a model's requests answered by a 429 (RateLimited).")
+    ] = 0.1
+    fallback_ratio: Annotated[
+        Ratio, Meta(description="Share of requests answered by a fallback (FallbackSpike).")
+    ] = 0.1
+    model_load_seconds: Annotated[
+        float,
+        _bucket_bound(
+            "llm_model_load_duration_seconds",
+            "--model-load",
+            "p95 of model load durations (SlowModelLoad).",
+        ),
+    ] = 30.0
+    saturated_ratio: Annotated[
+        Ratio,
+        Meta(description="Share of observations above the last bucket bound (TopBucketSaturated)."),
+    ] = 0.01
+    dropped_ratio: Annotated[
+        Ratio, Meta(description="Share of datagrams lost at the socket (DatagramsDropped).")
+    ] = 0.001
+    refused_ratio: Annotated[
+        Ratio, Meta(description="Share of lines refused for one reason (LinesRefused).")
+    ] = 0.01
+    folded_ratio: Annotated[
+        Ratio,
+        Meta(description="Share of samples of one series put into `other` (CardinalityFolded)."),
+    ] = 0.01
+    scrape_duration_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            # Prometheus gives up after its scrape_timeout of 10 s, and the target is down then.
+            le=9,
+            description="Mean duration of a scrape (ScrapeSlow).",
+            extra={"flag": "--scrape-duration"},
+        ),
+    ] = 5.0
+
+
+class Kit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What else `llmstatsd kit` writes into its files; the daemon does not use it."""
+
+    runbooks_url: Annotated[
+        PageUrl,
+        Meta(description="Folder of the runbooks that alerts and dashboards link to."),
+    ] = "https://github.com/llmstatsd/llmstatsd/blob/main/docs/how-to/runbooks"
+
+
+KIT_SECTIONS: Final = frozenset({"thresholds", "kit"})
+"""Sections that have their flags on `llmstatsd kit`; those of all others are on `serve`."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one daemon, valid and complete.
 
@@ -228,7 +371,15 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pinned: dict[LabelName, tuple[LabelValue, ...]] = {}
     series: dict[str, SeriesOptions] = {}
     host: Host = Host()
+    gpu: Gpu = Gpu()
     log: Log = Log()
+    thresholds: Thresholds = Thresholds()
+    kit: Kit = Kit()
+
+    def buckets(self, series: str) -> tuple[float, ...]:
+        """The finite upper bounds of a documented series in force; none if it is a counter."""
+        changed = self.series.get(series, SeriesOptions()).buckets
+        return changed or CATALOG[series].buckets or ()
 
 
 class Option(Struct, frozen=True, kw_only=True):
@@ -257,6 +408,15 @@ class Option(Struct, frozen=True, kw_only=True):
     def default_text(self) -> str:
         """Its default as TOML writes it."""
         return json.dumps(self.default)
+
+    @property
+    def is_kit(self) -> bool:
+        """Whether it is for `llmstatsd kit` and not for `serve`."""
+        return self.section in KIT_SECTIONS
+
+    def value(self, config: Config) -> Any:
+        """What it is set to."""
+        return getattr(getattr(config, self.section), self.name)
 
 
 class Problem(Struct, frozen=True):
@@ -309,23 +469,55 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     Raises ConfigError with every problem of all three sources, overridden values too.
     """
     problems: list[Problem] = []
-    values = _Source(str(path), problems).read_file(path) if path is not None else {}
-    _Source("environment", problems).overlay(
+    placed: list[_Placed] = []
+    values = _Source(str(path), problems, placed).read_file(path) if path is not None else {}
+    _Source("environment", problems, placed).overlay(
         {option.variable: option for option in options()}, _own_variables(environ), values
     )
-    _Source("command line", problems).overlay(
+    _Source("command line", problems, placed).overlay(
         {option.flag: option for option in options()},
         {flag: value for flag, value in flags.items() if value is not None},
         values,
     )
+    if not problems:
+        config = msgspec.convert(values, Config)
+        problems += [*_pinned_too_many(config, str(path)), *_misplaced(config, str(path), placed)]
     if problems:
         raise ConfigError(problems)
-    config = msgspec.convert(values, Config)
+    return config
+
+
+def _pinned_too_many(config: Config, source: str) -> Iterator[Problem]:
     most, pinned = config.limits.exposition_lines, _pinned_lines(config)
     if pinned > most:
         allowed = f"at most limits.exposition_lines = {most} lines of them; these make {pinned}"
-        raise ConfigError([Problem(str(path), "pinned", shown(config.pinned), allowed)])
-    return config
+        yield Problem(source, "pinned", shown(config.pinned), allowed)
+
+
+class _Placed(Struct, frozen=True):
+    """A number of seconds, from any source, that has to stand on a bucket bound of a series."""
+
+    source: str
+    key: str
+    value: float
+    hint: Any
+
+
+def _misplaced(config: Config, source: str, placed: list[_Placed]) -> Iterator[Problem]:
+    """The numbers that stand on no bucket bound, and defaults that changed buckets left alone."""
+    given = [number.hint for number in placed]
+    defaults = [
+        _Placed(source, option.key, option.value(config), option.hint)
+        for option in options()
+        if option.hint not in given
+    ]
+    for number in [*placed, *defaults]:
+        for series in _said_by(number.hint, "bound_of"):
+            bounds = config.buckets(series)[:-1]
+            if number.value not in bounds:
+                names = ", ".join(map(shown, bounds)) or "it has but one"
+                allowed = f"{_allowed(number.hint)}: {names}"
+                yield Problem(number.source, number.key, shown(number.value), allowed)
 
 
 def _pinned_lines(config: Config) -> int:
@@ -336,7 +528,7 @@ def _pinned_lines(config: Config) -> int:
             options = config.series.get(documented.name, SeriesOptions())
             labels = (*documented.labels, *options.extra_labels)
             values = values_from_start(documented.name, labels, config.pinned)
-            buckets = options.buckets or documented.buckets or ()
+            buckets = config.buckets(documented.name)
             lines += math.prod(map(len, values)) * lines_of(documented.type, buckets)
     return lines
 
@@ -344,7 +536,7 @@ def _pinned_lines(config: Config) -> int:
 def changed(config: Config) -> Iterator[tuple[Option, object]]:
     """The scalar options that differ from their defaults, each with its value."""
     for option in options():
-        value = getattr(getattr(config, option.section), option.name)
+        value = option.value(config)
         if value != option.default:
             yield option, value
 
@@ -362,9 +554,10 @@ def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
 class _Source:
     """Reads one source, and adds what is wrong in it to the problems of all sources."""
 
-    def __init__(self, name: str, problems: list[Problem]) -> None:
+    def __init__(self, name: str, problems: list[Problem], placed: list[_Placed]) -> None:
         self._name = name
         self._problems = problems
+        self._placed = placed
 
     def read_file(self, path: Path) -> dict[str, Any]:
         document = self._parse(path)
@@ -452,6 +645,8 @@ class _Source:
         except (ValueError, msgspec.ValidationError):
             self._refuse(key, value, _allowed(hint))
             return None
+        if any(_said_by(hint, "bound_of")):
+            self._placed.append(_Placed(self._name, key, converted, hint))
         return converted
 
     def _check_series(self, name: str, series: dict[str, Any]) -> None:
@@ -488,6 +683,7 @@ _TYPE_NAMES: Final = {bool: "boolean", int: "integer", float: "number", str: "te
 
 def _option(section: str, name: str, hint: Any, default: Any) -> Option:
     key = f"{section}_{name}"
+    flag = name if section in KIT_SECTIONS else key
     return Option(
         section=section,
         name=name,
@@ -495,7 +691,7 @@ def _option(section: str, name: str, hint: Any, default: Any) -> Option:
         default=default,
         allowed=_allowed(hint),
         help=" ".join(meta.description for meta in _metas(hint) if meta.description),
-        flag=next(_said_by(hint, "flag"), f"--{key.replace('_', '-')}"),
+        flag=next(_said_by(hint, "flag"), f"--{flag.replace('_', '-')}"),
         variable=VARIABLE_PREFIX + key.upper(),
         hint=hint,
     )

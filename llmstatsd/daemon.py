@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from llmstatsd import __version__, address, garbage
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
 from llmstatsd.exposition.text import Exposition
+from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series.hotpath import LANE, HotPath
@@ -52,6 +53,7 @@ class Daemon:
         self._born = self._store.ledger.born
         self._logged: dict[str, tuple[float, int]] = {}
         self._web_stats = WebStats()
+        self._gpus = GpuCollector(config.gpu.interval_seconds)
         exposition = Exposition(self._store, list(self._collectors()))
         app = create_app(
             exposition,
@@ -79,6 +81,8 @@ class Daemon:
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
+        if self._config.gpu.enabled:
+            self._gpus.start()
         await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
         self._is_ready = False
         waiter.cancel()
@@ -96,6 +100,7 @@ class Daemon:
         ended = await asyncio.gather(intake, web, time, return_exceptions=True)
         self._say_stopped()
         self._intake.close()
+        self._gpus.stop()
         for outcome in ended:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -115,6 +120,7 @@ class Daemon:
         yield Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
         if self._config.host.enabled:
             yield HostCollector(self._config.host.disk_path)
+        yield self._gpus
         registry = CollectorRegistry()
         yield ProcessCollector(registry=registry)
         yield PlatformCollector(registry=registry)

@@ -138,24 +138,42 @@ def daemon(start_daemon: StartDaemon) -> RunningDaemon:
     return start_daemon()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def promtool() -> str:
     """The path of Prometheus' own checker."""
-    return _tool("promtool")
+    return _tool("promtool", "prometheus")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prometheus() -> str:
     """The path of the Prometheus server."""
-    return _tool("prometheus")
+    return _tool("prometheus", "prometheus")
 
 
-def _tool(name: str) -> str:
+@pytest.fixture(scope="session")
+def alertmanager() -> str:
+    """The path of the Alertmanager server."""
+    return _tool("prometheus-alertmanager", "prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def amtool() -> str:
+    """The path of Alertmanager's own checker."""
+    return _tool("amtool", "prometheus-alertmanager")
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics() -> str:
+    """The path of VictoriaMetrics, which stores what a Prometheus sends on."""
+    return _tool("victoria-metrics", "victoria-metrics")
+
+
+def _tool(name: str, package: str) -> str:
     """A tool's path; a skip without it, or a failure where tools are required."""
     path = shutil.which(name)
     if path:
         return path
-    missing = f"{name} is missing (Debian's package prometheus)"
+    missing = f"{name} is missing (Debian's package {package})"
     if os.environ.get("REQUIRE_TOOLS"):
         pytest.fail(missing)
     pytest.skip(missing)

@@ -147,10 +147,12 @@ def test_serve_names_every_problem_on_stderr_and_ends_with_3(
     assert served.config is None
 
 
-def test_serve_has_a_flag_for_every_option() -> None:
-    text = run("serve", "--help").output
+@pytest.mark.parametrize("command", ["serve", "kit"])
+def test_every_option_has_its_flag_on_serve_or_on_kit(command: str) -> None:
+    text = run(command, "--help").output
     for option in options():
-        assert f"  {option.flag} {option.type.upper()}" in text
+        flag = f"  {option.flag} {option.type.upper()}"
+        assert (flag in text) == (option.is_kit == (command == "kit"))
 
 
 # llmstatsd check
@@ -195,6 +197,68 @@ def test_check_reads_the_file_alone(tmp_path: Path) -> None:
     path.write_text("")
     result = run("check", str(path), environ={"LLMSTATSD_HTTP_GZIP_LEVEL": "12"})
     assert (result.exit_code, result.stdout) == (0, f"{path}: valid\n")
+
+
+# llmstatsd kit
+
+
+def test_kit_writes_a_folder_and_names_the_files(tmp_path: Path) -> None:
+    result = run("kit", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.stderr
+    rules = tmp_path / "out" / "prometheus" / "alert-rules.yml"
+    assert f"written: {rules}\n" in result.stdout
+    assert rules.is_file()
+    again = run("kit", "--out", str(tmp_path / "out"))
+    assert again.stdout.endswith(" files, 0 of them written\n")
+
+
+def test_kit_reads_file_variables_and_flags(tmp_path: Path) -> None:
+    path = tmp_path / "llmstatsd.toml"
+    path.write_text("[thresholds]\nerror_rate = 3\nerror_ratio = 0.3\nfallback_ratio = 0.3\n")
+    result = run(
+        *("kit", "--out", str(tmp_path), "--config", str(path), "--error-ratio", "0.55"),
+        environ={
+            "LLMSTATSD_THRESHOLDS_ERROR_RATIO": "0.44",
+            "LLMSTATSD_THRESHOLDS_ERROR_RATE": "4",
+        },
+    )
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "prometheus" / "alert-rules.yml").read_text()
+    for part in ("rate(llm_error_total[5m]) > 4\n", "ratio_rate5m > 0.55\n", " > 0.3\n"):
+        assert part in text
+
+
+def test_kit_refuses_a_threshold_off_a_bucket_bound_and_lists_the_bounds(tmp_path: Path) -> None:
+    result = run("kit", "--out", str(tmp_path / "out"), "--latency", "12", "--error-ratio", "2")
+    assert result.exit_code == 3
+    assert "--error-ratio = " in result.stderr
+    result = run("kit", "--out", str(tmp_path / "out"), "--latency", "12")
+    assert result.exit_code == 3
+    assert "--latency = 12.0; allowed: a bucket bound of " in result.stderr
+    assert " 7.5, 10.0, 15.0, " in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_kit_never_writes_over_a_changed_file_without_force(tmp_path: Path) -> None:
+    run("kit", "--out", str(tmp_path))
+    rules = tmp_path / "prometheus" / "alert-rules.yml"
+    rules.write_text("mine")
+    kept = run("kit", "--out", str(tmp_path))
+    assert kept.exit_code == 0
+    assert f"kept, changed by hand: {rules}\n" in kept.stdout
+    refused = run("kit", "--out", str(tmp_path), "--latency", "20")
+    assert refused.exit_code == 2
+    assert f"--force replaces them:\n  {rules}\n" in refused.stderr
+    assert rules.read_text() == "mine"
+    assert run("kit", "--out", str(tmp_path), "--latency", "20", "--force").exit_code == 0
+    assert "> 20\n" in rules.read_text()
+
+
+def test_kit_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "prometheus").write_text("a file")
+    result = run("kit", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"cannot write to {tmp_path}: Not a directory" in result.stderr
 
 
 # llmstatsd send

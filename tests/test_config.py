@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +18,16 @@ REFERENCE = ROOT / "docs" / "reference" / "configuration.md"
 CLI_REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 
 BY_KEY = {option.key: option for option in options()}
-NUMBERS = [option for option in options() if option.type in ("integer", "number")]
+BOUND_OF = {
+    "thresholds.latency_seconds": "llm_request_duration_seconds",
+    "thresholds.model_load_seconds": "llm_model_load_duration_seconds",
+}
+"""Options that stand on a bucket bound, with the series of the buckets."""
+NUMBERS = [
+    option
+    for option in options()
+    if option.type in ("integer", "number") and option.key not in BOUND_OF
+]
 BOUNDS = re.compile(r"from (\S+) to (\S+)")
 
 Write = Callable[[str], Path]
@@ -45,17 +53,13 @@ def problems_of(
     return caught.value.problems
 
 
-def value_of(loaded: Config, option: Option) -> Any:
-    return getattr(getattr(loaded, option.section), option.name)
-
-
 # Sources and precedence
 
 
 def test_without_any_source_every_option_has_its_default() -> None:
     loaded = load(None, {}, {})
     assert loaded == Config()
-    assert {option.key: value_of(loaded, option) for option in options()} == {
+    assert {option.key: option.value(loaded) for option in options()} == {
         option.key: option.default for option in options()
     }
 
@@ -89,6 +93,15 @@ OTHER_TEXTS = {
     "http.gzip_level": "9",
     "limits.labels_per_series": "3",
     "log.level": "error",
+    "thresholds.latency_seconds": "20",
+    "thresholds.model_load_seconds": "60",
+    "kit.runbooks_url": "https://runbooks.example/llm",
+    **{
+        option.key: "0.25"
+        for option in options()
+        if option.section == "thresholds" and option.name.endswith("_ratio")
+    },
+    "thresholds.objective_ratio": "0.999",
 }
 
 
@@ -124,7 +137,7 @@ def test_tables_keep_their_content_and_the_order_of_the_file(write: Write) -> No
             aliases.model = { "gpt-4o-mini*" = "mini", "gpt-4o-*" = "gpt-4o", "a.b" = "é" }
             pinned.model = ["gpt-4o"]
             [series.llm_request_duration_seconds]
-            buckets = [0.5, 1, 10]
+            buckets = [0.5, 1, 10, 20]
             extra_labels = ["tenant", "region"]
             [series.llm_fallback_total]
             """
@@ -139,7 +152,7 @@ def test_tables_keep_their_content_and_the_order_of_the_file(write: Write) -> No
     ]
     assert loaded.pinned == {"model": ("gpt-4o",)}
     changed = loaded.series["llm_request_duration_seconds"]
-    assert changed.buckets == (0.5, 1.0, 10.0)
+    assert changed.buckets == (0.5, 1.0, 10.0, 20.0)
     assert changed.extra_labels == ("tenant", "region")
     assert loaded.series["llm_fallback_total"] == config.SeriesOptions()
 
@@ -160,8 +173,8 @@ def test_a_number_holds_at_both_ends_of_its_range_and_not_beyond(
     step = 1 if option.type == "integer" else 0.001
     for value in (low, high):
         path = write(f"[{option.section}]\n{option.name} = {value}\n")
-        assert value_of(load(path, {}, {}), option) == float(value)
-        assert value_of(load(None, {option.variable: value}, {}), option) == float(value)
+        assert option.value(load(path, {}, {})) == float(value)
+        assert option.value(load(None, {option.variable: value}, {})) == float(value)
     for beyond in (number(low) - step, number(high) + step):
         path = write(f"[{option.section}]\n{option.name} = {beyond}\n")
         flags = {option.flag: str(beyond)}
@@ -190,6 +203,75 @@ def test_no_number_is_nan_or_infinite(write: Write, option: Option, word: str) -
     path = write(f"[{option.section}]\n{option.name} = {word}\n")
     flags = {option.flag: word}
     assert len(problems_of(path, {option.variable: word}, flags)) == 3
+
+
+# Thresholds on bucket bounds
+
+
+@pytest.mark.parametrize("key", BOUND_OF)
+def test_a_threshold_stands_on_any_bucket_bound_but_the_last(key: str) -> None:
+    option, series = BY_KEY[key], CATALOG[BOUND_OF[key]]
+    assert series.buckets
+    for bound in series.buckets[:-1]:
+        assert option.value(load(None, {option.variable: str(bound)}, {})) == bound
+    problems_of(None, {option.variable: str(series.buckets[-1])})
+
+
+@pytest.mark.parametrize("value", ["7", "-1", "0", "10.000001", "nan", "inf", "1e300"])
+@pytest.mark.parametrize("key", BOUND_OF)
+def test_a_threshold_off_a_bound_is_refused_in_every_source_with_the_bounds(
+    write: Write, key: str, value: str
+) -> None:
+    option, series = BY_KEY[key], CATALOG[BOUND_OF[key]]
+    assert series.buckets
+    path = write(f"[{option.section}]\n{option.name} = {value}\n")
+    problems = problems_of(path, {option.variable: value}, {option.flag: value})
+    assert [problem.key for problem in problems] == [option.key, option.variable, option.flag]
+    listed = ", ".join(map(str, series.buckets[:-1]))
+    assert {problem.allowed for problem in problems} == {f"{option.allowed}: {listed}"}
+
+
+@pytest.mark.parametrize("key", BOUND_OF)
+def test_a_threshold_stands_on_the_buckets_in_force(write: Write, key: str) -> None:
+    option = BY_KEY[key]
+    path = write(f"[series.{BOUND_OF[key]}]\nbuckets = [7.0, 10.0, 11.5, 40.0]\n")
+    loaded = load(path, {}, {option.flag: "11.5"})
+    assert loaded.buckets(BOUND_OF[key]) == (7.0, 10.0, 11.5, 40.0)
+    for refused in ("40", "20"):
+        (problem,) = problems_of(path, {}, {option.flag: refused})
+        assert problem.allowed.endswith(": 7.0, 10.0, 11.5")
+
+
+def test_buckets_without_the_default_threshold_ask_for_another(write: Write) -> None:
+    path = write("[series.llm_model_load_duration_seconds]\nbuckets = [1.0, 2.0]\n")
+    (problem,) = problems_of(path)
+    assert (problem.source, problem.key) == (str(path), "thresholds.model_load_seconds")
+    assert problem.allowed.endswith(": 1.0")
+
+
+def test_a_fast_burn_of_the_error_budget_is_always_below_all_requests() -> None:
+    lowest, _ = bounds_of(BY_KEY["thresholds.objective_ratio"])
+    assert 14.4 * (1 - float(lowest)) < 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/runbooks",
+        "docs/how-to/runbooks",
+        "https://",
+        "https://host/?page=",
+        "https://host/#page",
+        "https://host/a b",
+        'https://host/"',
+        "https://host/{{",
+        "https://host/\u00fc",
+        "https://host/" + "a" * 500,
+    ],
+    ids=ascii,
+)
+def test_runbooks_have_a_plain_http_url(url: str) -> None:
+    problems_of(None, {}, {"--runbooks-url": url})
 
 
 # Problems
@@ -445,13 +527,16 @@ def sample_text() -> str:
     return SAMPLE.read_text(encoding="utf-8")
 
 
+def sample_sections() -> dict[str, str]:
+    return dict(re.findall(r"(?ms)^\[(\w+)\]\n(.*?)(?=^\[|\Z)", sample_text()))
+
+
 def test_the_sample_sets_every_option_to_its_default(write: Write) -> None:
     loaded = load(SAMPLE, {}, {})
     assert loaded == Config()
-    sections = re.findall(r"(?ms)^\[(\w+)\]\n(.*?)(?=^\[|\Z)", sample_text())
     named = [
         f"{section}.{name}"
-        for section, body in sections
+        for section, body in sample_sections().items()
         for name in re.findall(r"(?m)^(\w+) = ", body)
     ]
     assert named == [option.key for option in options()]
@@ -460,7 +545,7 @@ def test_the_sample_sets_every_option_to_its_default(write: Write) -> None:
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.key)
 def test_the_sample_has_a_heading_range_and_default_for_an_option(option: Option) -> None:
     pattern = rf"(?m)^# ## {option.name}\n((?:# .+\n)+)^{option.name} = (.+)$"
-    (found,) = re.findall(pattern, sample_text())
+    (found,) = re.findall(pattern, sample_sections()[option.section])
     remark, value = found
     assert value == option.default_text
     assert remark.splitlines()[-1] == f"# Default: {option.default_text}"
@@ -517,7 +602,7 @@ def test_the_bound_that_an_alert_stands_on_cannot_be_taken_away(tmp_path: Path) 
     file.write_text("[series.llm_request_duration_seconds]\nbuckets = [1.0, 20.0]\n")
     with pytest.raises(config.ConfigError, match="with 10 among them"):
         config.load(file, {}, {})
-    file.write_text("[series.llm_request_duration_seconds]\nbuckets = [1.0, 10.0]\n")
+    file.write_text("[series.llm_request_duration_seconds]\nbuckets = [1.0, 10.0, 20.0]\n")
     assert config.load(file, {}, {}).series
 
 

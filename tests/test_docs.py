@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import Metric
 
 from llmstatsd.catalog import CATALOG
+from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
 from llmstatsd.intake.udp import IntakeStats, Memory, UdpIntake
 from llmstatsd.series.hotpath import HotPath
@@ -74,6 +75,7 @@ def families() -> Iterator[Metric]:
     intake = SimpleNamespace(stats=IntakeStats(), buffer_bytes=4096, memory=lambda: Memory(0, 0))
     yield from Telemetry(cast("UdpIntake", intake), hot_path, store, WebStats()).collect()
     yield from HostCollector("/").describe()
+    yield from GpuCollector(5).describe()
     registry = CollectorRegistry()
     yield from ProcessCollector(registry=registry).collect()
     yield from PlatformCollector(registry=registry).collect()
@@ -137,8 +139,15 @@ def test_every_relative_link_resolves(page: Path) -> None:
             assert anchor in anchors(target), link
 
 
+def linked(page: Path) -> set[Path]:
+    return {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
+
+
 def test_the_index_names_every_page() -> None:
-    named = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "README.md")}
+    """Or the README.md of a folder does, which the index names."""
+    named = linked(DOCS / "README.md")
+    for index in [page for page in named if page.name == "README.md"]:
+        named |= {page for page in linked(index) if page.parent == index.parent}
     assert {page for page in PAGES if page.is_relative_to(DOCS)} - named == {DOCS / "README.md"}
 
 

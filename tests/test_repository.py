@@ -12,6 +12,7 @@ PACKAGE = ROOT / "llmstatsd"
 
 TOP_LEVEL = (
     ".ci/run",
+    ".dockerignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
@@ -37,7 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalog": set(),
     "config": {"address", "catalog", "series"},
     "garbage": set(),
+    "gpu": set(),
     "host": set(),
+    "kit": {"", "catalog", "config", "kit"},
     "send": {"address", "catalog", "wire"},
     "intake": {"address"},
     "wire": {"catalog", "wire"},
@@ -45,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exposition": {"catalog", "exposition", "series"},
     "web": {"", "address", "config", "exposition", "web"},
     "telemetry": {"", "catalog", "intake", "series", "web", "wire"},
-    "cli": {"", "address", "catalog", "config", "daemon", "send", "series"},
+    "cli": {"", "address", "catalog", "config", "daemon", "kit", "send", "series"},
 }
 KNOWS_ALL = "daemon"
 
@@ -54,12 +57,15 @@ NO_IO_NO_CLOCK = {"asyncio", "click", "datetime", "logging", "random", "socket",
 # One person's folders, and scratch space; a path for everyone begins with /etc, /usr or /var.
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|tmp|work)/\w")
 
+# Folders that the tools of a language make.
+BUILT = {"__pycache__", "build", "dist", "node_modules", "target"}
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = sorted(
     path
     for name in TOP_LEVEL
     for path in [ROOT / name, *(ROOT / name).rglob("*")]
-    if path.is_file() and path.suffix not in {".pyc", ".so"}
+    if not BUILT & set(path.relative_to(ROOT).parts) and path.is_file() and path.suffix != ".so"
 )
 
 
