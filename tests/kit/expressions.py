@@ -68,6 +68,11 @@ class Selector:
     name: str
     matchers: tuple[Matcher, ...] = ()
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each label is compared with, without quotation marks."""
+        return {matcher.label: matcher.value[1:-1] for matcher in self.matchers}
+
     def __str__(self) -> str:
         matchers = ", ".join(map(str, self.matchers))
         return f"{self.name}{{{matchers}}}" if matchers else self.name

@@ -131,7 +131,7 @@ class Series:
         selector = parse(text)
         assert isinstance(selector, Selector)
         self.name = selector.name
-        self.labels = dict(re.findall(r'(\w+)="([^"]*)"', selector.matchers))
+        self.labels = selector.labels
 
 
 INPUTS = sorted(
@@ -324,9 +324,8 @@ def bounds_named(config: Config) -> Iterator[tuple[str, str]]:
             continue
         for part in parts(parse(re.sub(r"\$(\w+)", "5m", text))):
             if isinstance(part, Selector) and "le" in part.labels:
-                (bound,) = re.findall(r'\ble="([^"]*)"', part.matchers)
                 (series,) = re.findall(r"(llm_\w+_seconds)_bucket", part.name)
-                yield series, bound
+                yield series, part.labels["le"]
 
 
 def test_every_bound_that_the_kit_names_is_a_bucket_as_the_daemon_writes_it(config: Config) -> None:
