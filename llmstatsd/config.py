@@ -299,8 +299,8 @@ class Thresholds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Requests in five minutes under which alerts on shares and p95 by model"
-            " keep quiet.",
+            description="Requests under which alerts on shares and p95 by model keep quiet: in five"
+            " minutes, for burn alerts in their hour or six.",
         ),
     ] = 20
     rate_limited_ratio: Annotated[

@@ -36,11 +36,12 @@ Scrapes the llmstatsd of this host and sends what it scrapes and records on.
 VictoriaMetrics takes it at :8428/api/v1/write. For Mimir write http://HOST:8080/api/v1/push, and
 where it serves several tenants the header X-Scope-OrgID as well:
     headers: {X-Scope-OrgID: TENANT}
-Each Prometheus that sends to the same store needs labels of its own in external_labels.
+external_labels tell apart what several Prometheus send to one store: each needs a cluster of its
+own. Two that scrape the same are a pair; docs/how-to/many-hosts.md says what theirs have to be.
 """
 
 _ROUTES: Final = """
-Groups alerts by name and model, and silences the consequence where its cause fires.
+Groups alerts by name and model; a fast burn of the error budget silences the slow one.
 The receiver is empty: add where your alerts go (webhook_configs, slack_configs, pagerduty_configs
 and so on, https://prometheus.io/docs/alerting/latest/configuration/).
 Check: amtool check-config alertmanager.yml
@@ -140,20 +141,10 @@ def _alertmanager() -> dict[str, Any]:
         },
         "receivers": [{"name": "default"}],
         "inhibit_rules": [
-            _inhibited(["LlmstatsdDown", "LlmstatsdMissing"], ["TrafficStopped"], ["job"]),
-            _inhibited(["ErrorBudgetBurnFast"], ["ErrorBudgetBurnSlow"], ["job"]),
+            {
+                "source_matchers": ['alertname = "ErrorBudgetBurnFast"'],
+                "target_matchers": ['alertname = "ErrorBudgetBurnSlow"'],
+                "equal": ["job"],
+            },
         ],
-    }
-
-
-def _inhibited(causes: list[str], consequences: list[str], equal: list[str]) -> dict[str, Any]:
-    """While a cause fires, its consequences with the same labels are not sent."""
-
-    def named(names: list[str]) -> list[str]:
-        return [f'alertname =~ "{"|".join(names)}"']
-
-    return {
-        "source_matchers": named(causes),
-        "target_matchers": named(consequences),
-        "equal": equal,
     }

@@ -235,21 +235,6 @@ def test_the_fast_burn_inhibits_the_slow_one_and_nothing_else(live: Running) -> 
     assert inhibited == {("ErrorBudgetBurnSlow",): ["ErrorBudgetBurnFast"]}
 
 
-def test_a_daemon_that_is_down_inhibits_the_end_of_its_traffic(site: Site) -> None:
-    alertmanager = site.start_alertmanager()
-    labels = [
-        {"alertname": "LlmstatsdDown", "job": "a", "instance": "one"},
-        {"alertname": "TrafficStopped", "job": "a"},
-        {"alertname": "TrafficStopped", "job": "b"},
-    ]
-    alertmanager.post("/api/v2/alerts", [{"labels": one} for one in labels])
-    wait_for("the alerts", lambda: len(alertmanager.alerts()) == len(labels))
-    active = {_about(a) for a in alertmanager.alerts() if a["status"]["state"] == "active"}
-    suppressed = [a["labels"] for a in alertmanager.alerts() if a["status"]["inhibitedBy"]]
-    assert suppressed == [labels[1]]
-    assert active == {("LlmstatsdDown",), ("TrafficStopped",)}
-
-
 # Every expression
 
 
