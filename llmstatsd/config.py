@@ -36,8 +36,11 @@ BUCKETS_LIMIT: Final = 200
 EXTRA_LABELS_LIMIT: Final = 8
 
 VARIABLE_PREFIX: Final = "LLMSTATSD_"
-NO_OPTIONS: Final = frozenset({"LLMSTATSD_NO_EXTENSIONS"})
-"""Variables with the prefix that belong to the build, not to the configuration."""
+NO_OPTIONS: Final = frozenset(
+    {"LLMSTATSD_NO_EXTENSIONS"}
+    | {f"LLMSTATSD_{name}" for name in ("HOST", "PORT", "SOCKET", "DISABLE")}
+)
+"""Variables with the prefix that belong to the build and to the clients."""
 
 # Kubernetes and Docker links describe a service called llmstatsd to every container beside it.
 _SERVICE_LINK: Final = re.compile(

@@ -1,0 +1,3 @@
+module github.com/llmstatsd/llmstatsd/client/go
+
+go 1.19

@@ -1,0 +1,176 @@
+'use strict';
+
+const { performance } = require('node:perf_hooks');
+const { classify } = require('./classify.js');
+const { copyFields } = require('./encode.js');
+const { usage } = require('./usage.js');
+
+/**
+ * Streams that nobody reads to their end, nor breaks off: their call is counted when they are
+ * collected.
+ */
+const forgotten = new FinalizationRegistry((record) => record.streamForgotten());
+
+/**
+ * One call from its start to the one time it is counted: when `work` has settled and its streams
+ * have ended,
+ * or at once when `work` has failed.
+ */
+class Record {
+  #report;
+  #given;
+  #seen = {};
+  #error;
+  #startedAt = performance.now();
+  #firstTokenAt;
+  #lastChunkAt;
+  #endedAt;
+  #openStreams = 0;
+  #hasReturned = false;
+  #isCounted = false;
+
+  constructor(report, fields) {
+    this.#report = report;
+    this.#given = copyFields(fields);
+  }
+
+  /** What the caller says; it stands against what was seen or measured. */
+  set(fields) {
+    Object.assign(this.#given, copyFields(fields));
+  }
+
+  /** What a response or a chunk of a stream says about itself. */
+  see(response) {
+    Object.assign(this.#seen, usage(response));
+  }
+
+  firstToken() {
+    this.#firstTokenAt ??= performance.now();
+  }
+
+  chunk(chunk) {
+    this.#lastChunkAt = performance.now();
+    this.firstToken();
+    this.see(chunk);
+  }
+
+  returned() {
+    this.#hasReturned = true;
+    this.#countWhenDone();
+  }
+
+  failed(error) {
+    this.#error ??= classify(error);
+    this.#count();
+  }
+
+  streamOpened() {
+    this.#openStreams += 1;
+  }
+
+  streamFailed(error) {
+    this.#error ??= classify(error);
+  }
+
+  streamEnded(at = performance.now()) {
+    this.#endedAt = at;
+    this.#openStreams -= 1;
+    this.#countWhenDone();
+  }
+
+  streamForgotten() {
+    this.streamEnded(this.#lastChunkAt);
+  }
+
+  #countWhenDone() {
+    if (this.#hasReturned && this.#openStreams === 0) this.#count();
+  }
+
+  #count() {
+    if (this.#isCounted) return;
+    this.#isCounted = true;
+    const endedAt = this.#endedAt ?? performance.now();
+    const event = { durationSeconds: (endedAt - this.#startedAt) / 1000, error: this.#error };
+    if (this.#firstTokenAt !== undefined) {
+      event.timeToFirstTokenSeconds = (this.#firstTokenAt - this.#startedAt) / 1000;
+    }
+    this.#report({ ...event, ...this.#seen, ...this.#given });
+  }
+}
+
+/**
+ * The chunks of a source, which the record sees on their way; it hears of the end once, however
+ * that comes.
+ */
+class Stream {
+  #source;
+  #record;
+  #iterator;
+  #hasEnded = false;
+
+  constructor(source, record) {
+    this.#source = source;
+    this.#record = record;
+    record.streamOpened();
+    forgotten.register(this, record, this);
+  }
+
+  async next() {
+    let step;
+    try {
+      step = await this.#open().next();
+    } catch (error) {
+      this.#record.streamFailed(error);
+      this.#end();
+      throw error;
+    }
+    if (step.done) this.#end();
+    else this.#record.chunk(step.value);
+    return step;
+  }
+
+  /** The reader breaks off: that is no error of the call. */
+  async return(value) {
+    this.#end();
+    await this.#open().return?.();
+    return { done: true, value };
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  #open() {
+    this.#iterator ??= this.#source[Symbol.asyncIterator]?.() ?? this.#source[Symbol.iterator]();
+    return this.#iterator;
+  }
+
+  #end() {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    forgotten.unregister(this);
+    this.#record.streamEnded();
+  }
+}
+
+/** Run `work(call)` and hand its event to `report`, once; see Client.request. */
+async function request(report, fields, work) {
+  const record = new Record(report, fields);
+  const call = {
+    set: (more) => record.set(more),
+    firstToken: () => record.firstToken(),
+    stream: (source) => new Stream(source, record),
+  };
+  let result;
+  try {
+    result = await work(call);
+  } catch (error) {
+    record.failed(error);
+    throw error;
+  }
+  record.see(result);
+  record.returned();
+  return result;
+}
+
+module.exports = { request };

@@ -1,0 +1,164 @@
+"""Every client against a live daemon, nobody, a full buffer and a name that is not known."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.client.languages import LANGUAGES, Language, require
+from tests.conftest import RunningDaemon, StartDaemon, wait_for
+
+RUN_SECONDS: Final = 240
+"""Longest run of one command, the first build of its language included."""
+
+DROPS: Final = ("dropped_full", "dropped_unresolved", "dropped_unreachable", "dropped_error")
+
+AMOUNTS: Final = {
+    "llm_tokens_total": 230.0,
+    "llm_prompt_tokens_total": 200.0,
+    "llm_completion_tokens_total": 30.0,
+    "llm_cached_tokens_total": 128.0,
+    "llm_rate_limit_exceeded_total": 1.0,
+    "llm_model_load_duration_seconds_sum": 0.5,
+    "llm_prompt_eval_duration_seconds_sum": 0.12,
+    "llm_total_duration_seconds_sum": 1.8,
+}
+"""What one call of the acceptance program adds to the series that have a model alone."""
+
+each_language = pytest.mark.parametrize(
+    "language", LANGUAGES, ids=[language.name for language in LANGUAGES]
+)
+
+Accept = Callable[..., dict[str, int]]
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all languages build."""
+    return tmp_path_factory.mktemp("clients")
+
+
+@pytest.fixture
+def accept(language: Language, build: Path) -> Accept:
+    """Runs the acceptance program of a language and gives its counts."""
+    require(language)
+
+    def run(*arguments: str, **variables: str) -> dict[str, int]:
+        done = subprocess.run(
+            [*language.acceptance, *arguments],
+            cwd=language.folder,
+            env=language.environment(build, **variables),
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        counts = json.loads(done.stdout)
+        assert all(type(count) is int and count >= 0 for count in counts.values())
+        return dict(counts)
+
+    return run
+
+
+def dropped(counts: dict[str, int]) -> int:
+    return sum(counts[name] for name in DROPS)
+
+
+def at(daemon: RunningDaemon) -> dict[str, str]:
+    return {"LLMSTATSD_HOST": daemon.udp[0], "LLMSTATSD_PORT": str(daemon.udp[1])}
+
+
+@each_language
+def test_its_own_tests_pass(language: Language, build: Path) -> None:
+    require(language)
+    done = subprocess.run(
+        language.native_tests,
+        cwd=language.folder,
+        env=language.environment(build),
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_language
+@pytest.mark.parametrize("flags", [(), ("--buffered",)], ids=["at once", "buffered"])
+def test_the_daemon_shows_what_was_sent(
+    accept: Accept, daemon: RunningDaemon, flags: tuple[str, ...]
+) -> None:
+    counts = accept("--threads", "1", "--calls", "40", *flags, **at(daemon))
+    assert (counts["events"], counts["refused_fields"], dropped(counts)) == (40, 0, 0)
+    daemon.wait_for_datagrams(counts["sent_datagrams"])
+    daemon.wait_for_value(counts["sent_bytes"], "llmstatsd_received_bytes_total")
+    call = {"model": "gpt-4o", "operation": "chat"}
+    assert daemon.value("llm_request_total", **call) == 40
+    assert daemon.value("llm_error_total", model="gpt-4o", type="timeout") == 40
+    assert daemon.value("llm_fallback_total") == 40
+    assert daemon.value("llm_request_duration_seconds_sum", **call) == pytest.approx(40 * 1.84)
+    assert daemon.value("llm_time_to_first_token_seconds_sum", **call) == pytest.approx(40 * 0.3)
+    assert daemon.value("llm_cost_dollars_total", model="gpt-4o") == pytest.approx(40 * 0.0123)
+    for name, amount in AMOUNTS.items():
+        assert daemon.value(name, model="gpt-4o") == pytest.approx(40 * amount), name
+    lines = daemon.value("llmstatsd_lines_total")
+    assert daemon.value("llmstatsd_accepted_lines_total") == lines
+
+
+@each_language
+def test_every_datagram_of_8_threads_is_accounted_for(
+    accept: Accept, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon("--statsd-receive-buffer-bytes", str(1 << 30))
+    counts = accept("--threads", "8", "--calls", "10000", **at(daemon))
+    assert counts["events"] == 80_000
+    assert counts["sent_datagrams"] + dropped(counts) == 80_000
+
+    def seen() -> bool:
+        taken = daemon.value("llmstatsd_datagrams_total") or 0.0
+        lost = daemon.value("llmstatsd_kernel_dropped_datagrams_total") or 0.0
+        return taken + lost == counts["sent_datagrams"]
+
+    wait_for("every datagram, taken or lost in the kernel", seen)
+    taken = daemon.value("llmstatsd_datagrams_total")
+    assert daemon.value("llm_request_total", model="gpt-4o", operation="chat") == taken
+
+
+@each_language
+def test_nobody_who_listens_is_no_trouble(accept: Accept) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound:
+        unbound.bind(("127.0.0.1", 0))
+        port = unbound.getsockname()[1]
+    counts = accept("--threads", "2", "--calls", "50", STATSD_PORT=str(port))
+    assert counts["events"] == 100
+    assert counts["sent_datagrams"] + dropped(counts) == 100
+    assert counts["dropped_full"] == counts["dropped_unresolved"] == counts["dropped_error"] == 0
+
+
+@each_language
+def test_a_name_that_is_not_known_is_counted(accept: Accept) -> None:
+    counts = accept("--threads", "1", "--calls", "20", LLMSTATSD_HOST="nobody.invalid")
+    assert (counts["events"], counts["sent_datagrams"]) == (20, 0)
+    assert counts["dropped_unresolved"] == dropped(counts) > 0
+
+
+@each_language
+def test_a_full_buffer_drops_and_counts(accept: Accept, language: Language, tmp_path: Path) -> None:
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+        full.bind(path)
+        counts = accept("--threads", "2", "--calls", "2000", LLMSTATSD_SOCKET=path)
+    assert counts["events"] == 4000
+    assert counts["sent_datagrams"] + dropped(counts) == 4000
+    assert counts["dropped_full" if language.has_unix else "dropped_error"] > 0
+
+
+@each_language
+def test_a_disabled_client_sends_nothing(accept: Accept, daemon: RunningDaemon) -> None:
+    counts = accept("--threads", "1", "--calls", "5", LLMSTATSD_DISABLE="1", **at(daemon))
+    assert (counts["events"], counts["sent_datagrams"], dropped(counts)) == (5, 0, 0)
