@@ -13,7 +13,7 @@ help: ## this list
 run: $(VENV)/.installed ## start the daemon on its defaults: StatsD on 127.0.0.1:8125/udp, HTTP on :2112
 	@exec $(BIN)/llmstatsd serve
 
-test: install-dev servers ## run all tests; arguments for pytest in ARGS
+test: install-dev servers client/node/node_modules ## run all tests; arguments for pytest in ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 check: install-dev ## ruff and mypy --strict
@@ -40,6 +40,13 @@ $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
 	@touch $@ $(VENV)/.installed
 
+client/node/node_modules: client/node/package.json
+	@if command -v npm >/dev/null; then \
+		npm install --prefix client/node --silent --no-audit --no-fund && touch $@; \
+	else \
+		echo 'npm is missing: the Node.js client is not tested' >&2; \
+	fi
+
 kit: $(VENV)/.installed ## write configs/ anew from the code
 	@$(BIN)/llmstatsd kit --out configs
 
@@ -63,5 +70,5 @@ servers: ## install the servers that tests need where that is possible: Debian, 
 	fi
 
 clean: ## remove the environment and everything that tools have left
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) client/node/node_modules build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find llmstatsd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

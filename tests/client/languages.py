@@ -2,25 +2,30 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
+RUN_SECONDS: Final = 240
+"""Longest run of one command, the first build of its language included."""
+
 CLIENT: Final = Path(__file__).parents[2] / "client"
 
 
 class Language(NamedTuple):
-    """One client; commands run in its folder, and build outside of it.
+    """One client; commands run in its folder, and build in the folder {build}.
 
-    `acceptance` is a command that takes --threads, --calls and --buffered.
-    `has_unix` says whether it sends to unix datagram sockets.
+    `acceptance` is a command that takes --threads, --calls and --buffered; `prepare` is what has to
+    run once before. `has_unix` says whether it sends to unix datagram sockets.
     """
 
     name: str
     tool: str
     native_tests: tuple[str, ...]
     acceptance: tuple[str, ...]
+    prepare: tuple[str, ...] = ("true",)
     has_unix: bool = True
     variables: tuple[str, ...] = ()
 
@@ -29,8 +34,21 @@ class Language(NamedTuple):
         """Where its package is."""
         return CLIENT / self.name
 
-    def environment(self, build: Path, **variables: str) -> dict[str, str]:
-        """The variables of this process but for those of clients, and where to build."""
+    def run(
+        self, command: tuple[str, ...], build: Path, *arguments: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the commands with further arguments and variables."""
+        return subprocess.run(
+            [*(part.replace("{build}", str(build / self.name)) for part in command), *arguments],
+            cwd=self.folder,
+            env=self._environment(build, **variables),
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+
+    def _environment(self, build: Path, **variables: str) -> dict[str, str]:
         own = {
             name: value
             for name, value in os.environ.items()
@@ -41,7 +59,18 @@ class Language(NamedTuple):
 
 LANGUAGES: Final = (
     Language("go", "go", ("go", "test", "./..."), ("go", "run", "./internal/acceptance")),
-    Language("node", "node", ("node", "--test"), ("node", "tests/acceptance.mjs"), has_unix=False),
+    Language(
+        "java",
+        "mvn",
+        ("mvn", "--quiet", "test", "-Dllmstatsd.build={build}"),
+        (
+            *("java", "--class-path", "{build}/classes:{build}/test-classes"),
+            "dev.llmstatsd.client.Acceptance",
+        ),
+        prepare=("mvn", "--quiet", "test-compile", "-Dllmstatsd.build={build}"),
+        has_unix=False,
+    ),
+    Language("node", "npm", ("node", "--test"), ("node", "tests/acceptance.mjs"), has_unix=False),
     Language(
         "rust",
         "cargo",

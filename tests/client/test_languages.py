@@ -1,8 +1,8 @@
 """Every client against a live daemon, nobody, a full buffer and a name that is not known."""
 
+import functools
 import json
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,9 +11,6 @@ import pytest
 
 from tests.client.languages import LANGUAGES, Language, require
 from tests.conftest import RunningDaemon, StartDaemon, wait_for
-
-RUN_SECONDS: Final = 240
-"""Longest run of one command, the first build of its language included."""
 
 DROPS: Final = ("dropped_full", "dropped_unresolved", "dropped_unreachable", "dropped_error")
 
@@ -42,21 +39,26 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clients")
 
 
+@pytest.fixture(scope="session")
+def prepared(build: Path) -> Callable[[Language], None]:
+    """Prepares a language once."""
+
+    @functools.cache
+    def prepare(language: Language) -> None:
+        done = language.run(language.prepare, build)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return prepare
+
+
 @pytest.fixture
-def accept(language: Language, build: Path) -> Accept:
+def accept(language: Language, build: Path, prepared: Callable[[Language], None]) -> Accept:
     """Runs the acceptance program of a language and gives its counts."""
     require(language)
+    prepared(language)
 
     def run(*arguments: str, **variables: str) -> dict[str, int]:
-        done = subprocess.run(
-            [*language.acceptance, *arguments],
-            cwd=language.folder,
-            env=language.environment(build, **variables),
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
-            check=False,
-        )
+        done = language.run(language.acceptance, build, *arguments, **variables)
         assert done.returncode == 0, done.stderr
         counts = json.loads(done.stdout)
         assert all(type(count) is int and count >= 0 for count in counts.values())
@@ -76,15 +78,7 @@ def at(daemon: RunningDaemon) -> dict[str, str]:
 @each_language
 def test_its_own_tests_pass(language: Language, build: Path) -> None:
     require(language)
-    done = subprocess.run(
-        language.native_tests,
-        cwd=language.folder,
-        env=language.environment(build),
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+    done = language.run(language.native_tests, build)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -55,6 +55,23 @@ const NAMES = {
   AI_NoObjectGeneratedError: 'invalid_response',
 };
 
+/**
+ * Classes that say no more than that a provider answered with an error, perhaps within a stream.
+ */
+const VAGUE_NAMES = {
+  APIError: 'server_error',
+  AI_APICallError: 'server_error',
+  ResponseError: 'server_error',
+};
+
+/** What messages say of refused calls where no code does: Anthropic's long prompts, for one. */
+const MESSAGES = [
+  [/maximum context length|prompt is too long|context window/i, 'context_length'],
+  [/content management policy|content policy/i, 'content_filter'],
+  [/exceeded your current quota|credit balance is too low/i, 'quota'],
+];
+const LONGEST_MESSAGE = 2_000;
+
 /** Statuses with a type of their own; Anthropic answers 529 when it is overloaded. */
 const STATUSES = {
   401: 'auth',
@@ -64,10 +81,12 @@ const STATUSES = {
   407: 'auth',
   408: 'timeout',
   410: 'not_found',
+  424: 'server_error',
   429: 'rate_limit',
   499: 'cancelled',
   503: 'overloaded',
   504: 'timeout',
+  524: 'timeout',
   529: 'overloaded',
 };
 
@@ -154,13 +173,22 @@ function byStatus(error) {
   return STATUSES[status] ?? (status < 500 ? 'invalid_request' : 'server_error');
 }
 
+function byMessage({ message }) {
+  if (typeof message !== 'string') return undefined;
+  const start = message.slice(0, LONGEST_MESSAGE);
+  return MESSAGES.find(([pattern]) => pattern.test(start))?.[1];
+}
+
 function byLooks(error) {
-  return (
-    within(PRECISE_CODES, codes(error)) ??
+  const precise = within(PRECISE_CODES, codes(error));
+  if (precise !== undefined) return precise;
+  const type =
     within(NAMES, classNames(error)) ??
     byStatus(error) ??
-    within(CODES, codes(error))
-  );
+    within(CODES, codes(error)) ??
+    within(VAGUE_NAMES, classNames(error));
+  const isRefused = type === 'invalid_request' || type === 'rate_limit';
+  return isRefused ? (byMessage(error) ?? type) : type;
 }
 
 /**

@@ -9,7 +9,7 @@ const { usage } = require('./usage.js');
  * Streams that nobody reads to their end, nor breaks off: their call is counted when they are
  * collected.
  */
-const forgotten = new FinalizationRegistry((record) => record.streamForgotten());
+const forgotten = new FinalizationRegistry((record) => record.streamAbandoned());
 
 /**
  * One call from its start to the one time it is counted: when `work` has settled and its streams
@@ -39,9 +39,11 @@ class Record {
     Object.assign(this.#given, copyFields(fields));
   }
 
-  /** What a response or a chunk of a stream says about itself. */
+  /** What a response says about itself, or a chunk of a stream, where counts are running totals. */
   see(response) {
-    Object.assign(this.#seen, usage(response));
+    for (const [field, value] of Object.entries(usage(response))) {
+      this.#seen[field] = Math.max(value, this.#seen[field] ?? 0);
+    }
   }
 
   firstToken() {
@@ -78,7 +80,9 @@ class Record {
     this.#countWhenDone();
   }
 
-  streamForgotten() {
+  /** Nobody reads on: the call ends with what came last, and if nothing came, it was cancelled. */
+  streamAbandoned() {
+    if (this.#lastChunkAt === undefined) this.#error ??= 'cancelled';
     this.streamEnded(this.#lastChunkAt);
   }
 
@@ -90,11 +94,20 @@ class Record {
     if (this.#isCounted) return;
     this.#isCounted = true;
     const endedAt = this.#endedAt ?? performance.now();
+    this.#report({ ...this.#measured(endedAt), ...this.#seen, ...this.#given });
+  }
+
+  #measured(endedAt) {
     const event = { durationSeconds: (endedAt - this.#startedAt) / 1000, error: this.#error };
-    if (this.#firstTokenAt !== undefined) {
-      event.timeToFirstTokenSeconds = (this.#firstTokenAt - this.#startedAt) / 1000;
+    if (this.#firstTokenAt === undefined) return event;
+    event.timeToFirstTokenSeconds = (this.#firstTokenAt - this.#startedAt) / 1000;
+    const tokens = this.#given.completionTokens ?? this.#seen.completionTokens;
+    const hasFailed = (this.#given.error ?? this.#error) !== undefined;
+    if (Number.isSafeInteger(tokens) && tokens > 1 && !hasFailed) {
+      const afterFirst = Math.max(0, endedAt - this.#firstTokenAt) / 1000;
+      event.timePerOutputTokenSeconds = afterFirst / (tokens - 1);
     }
-    this.#report({ ...event, ...this.#seen, ...this.#given });
+    return event;
   }
 }
 
@@ -129,9 +142,9 @@ class Stream {
     return step;
   }
 
-  /** The reader breaks off: that is no error of the call. */
+  /** The reader breaks off. */
   async return(value) {
-    this.#end();
+    this.#end(() => this.#record.streamAbandoned());
     await this.#open().return?.();
     return { done: true, value };
   }
@@ -145,11 +158,11 @@ class Stream {
     return this.#iterator;
   }
 
-  #end() {
+  #end(tell = () => this.#record.streamEnded()) {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     forgotten.unregister(this);
-    this.#record.streamEnded();
+    tell();
   }
 }
 

@@ -27,7 +27,7 @@ const INVALID = { kind: 'invalid' };
 const UNIX = { kind: 'unix' };
 
 function isGiven(value) {
-  return value !== undefined && value !== null;
+  return value !== undefined && value !== null && value !== '';
 }
 
 /** A port, or undefined. Kubernetes sets LLMSTATSD_PORT to an URL beside a service of that name. */
@@ -45,9 +45,9 @@ function udp(host = DEFAULT_HOST, port = DEFAULT_PORT) {
 function givenDestination({ host, port, socket }) {
   if (isGiven(socket)) return UNIX;
   if (!isGiven(host) && !isGiven(port)) return undefined;
-  const hostIsValid = !isGiven(host) || (typeof host === 'string' && host !== '');
+  const hostIsValid = !isGiven(host) || typeof host === 'string';
   const portIsValid = !isGiven(port) || portOf(port) !== undefined;
-  return hostIsValid && portIsValid ? udp(host ?? undefined, portOf(port)) : INVALID;
+  return hostIsValid && portIsValid ? udp(host || undefined, portOf(port)) : INVALID;
 }
 
 /** Where the variables point to, or else the default. */

@@ -16,6 +16,22 @@ function named(...names) {
 const withFields = (fields, error = new Error('no')) => Object.assign(error, fields);
 
 const CASES = {
+  'OpenAI: an error within a stream that says nothing': [
+    named('OpenAIError', 'APIError'),
+    'server_error',
+  ],
+  'Anthropic: a prompt that is too long': [
+    withFields({ status: 400, message: '400 prompt is too long: 210000 tokens > 200000 maximum' }),
+    'context_length',
+  ],
+  'Anthropic: no money left': [
+    withFields({ message: 'Your credit balance is too low' }, named('BadRequestError')),
+    'quota',
+  ],
+  'a message about something else that failed': [
+    withFields({ status: 500, message: 'no quota: exceeded your current quota' }),
+    'server_error',
+  ],
   'OpenAI: too many requests': [
     withFields({ status: 429, code: 'rate_limit_exceeded' }, named('APIError', 'RateLimitError')),
     'rate_limit',
@@ -76,7 +92,7 @@ const CASES = {
     'not_found',
   ],
   'Bedrock: throttled': [withFields({ name: 'ThrottlingException' }), 'rate_limit'],
-  'Bedrock: only a status': [withFields({ $metadata: { httpStatusCode: 424 } }), 'invalid_request'],
+  'Bedrock: only a status': [withFields({ $metadata: { httpStatusCode: 424 } }), 'server_error'],
   'AI SDK: no JSON': [withFields({ name: 'AI_JSONParseError' }), 'invalid_response'],
   'axios: a status': [
     withFields({ code: 'ERR_BAD_REQUEST', response: { status: 403 } }),

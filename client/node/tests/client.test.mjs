@@ -86,7 +86,7 @@ test('options never make the constructor throw', async () => {
 });
 
 test('a destination that is none counts every datagram as unresolved', async () => {
-  for (const options of [{ port: 0 }, { port: 70_000 }, { host: '' }, { host: 5 }]) {
+  for (const options of [{ port: 0 }, { port: 70_000 }, { host: 5 }]) {
     const client = new Client(options);
     client.send({ model: 'm' });
     await client.close();

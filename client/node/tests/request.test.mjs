@@ -262,6 +262,56 @@ test('a reader that breaks off is no error, and its source is closed', async (t)
   assert.equal((await counted(1))[0].llm_error_total, undefined);
 });
 
+test('a reader that breaks off before the first chunk has cancelled the call', async (t) => {
+  const { client, counted } = await connected(t);
+  const stream = await client.request(CHAT, (call) => call.stream(source(['a'])));
+  assert.deepEqual(await stream.return(5), { done: true, value: 5 });
+  assert.equal((await counted(1))[0].llm_error_total, 'cancelled');
+});
+
+test('running totals of a stream are not added up, and never shrink', async (t) => {
+  const { client, counted } = await connected(t);
+  const chunks = [
+    { type: 'message_start', message: { usage: { input_tokens: 25, output_tokens: 1 } } },
+    { type: 'message_delta', usage: { input_tokens: 25, output_tokens: 15 } },
+    { type: 'message_delta', usage: { input_tokens: 0, output_tokens: 15 } },
+  ];
+  const stream = await client.request(CHAT, (call) => call.stream(source(chunks)));
+  for await (const _ of stream);
+  const [call] = await counted(1);
+  assert.equal(call.llm_tokens_total, 40);
+  assert.equal(call.llm_prompt_tokens_total, 25);
+});
+
+test('the time per output token is what came after the first, for each of the others', async (t) => {
+  const { client, counted } = await connected(t);
+  await client.request(CHAT, (call) => {
+    call.set({ completionTokens: 5 });
+    call.firstToken();
+  });
+  const [call] = await counted(1);
+  const rest = call.llm_request_duration_seconds - call.llm_time_to_first_token_seconds;
+  // Each of the three is rounded to a microsecond, a thousandth of their unit.
+  assert.ok(Math.abs(4 * call.llm_time_per_output_token_seconds - rest) < 0.0041);
+});
+
+test('there is no time per output token of a failed call, of one token, or of none', async (t) => {
+  const { client, counted } = await connected(t);
+  for (const fields of [
+    { completionTokens: 5, error: 'timeout' },
+    { completionTokens: 1 },
+    { completionTokens: 5n },
+    {},
+  ]) {
+    await client.request(CHAT, (call) => {
+      call.set(fields);
+      call.firstToken();
+    });
+  }
+  for (const call of await counted(4)) assert.ok(!('llm_time_per_output_token_seconds' in call));
+  assert.equal(client.stats().refusedFields, 1);
+});
+
 test('work that fails while its stream is open is counted at once, and once', async (t) => {
   const { client, counted } = await connected(t);
   let stream;

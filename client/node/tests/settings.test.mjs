@@ -67,7 +67,11 @@ const DESTINATIONS = {
   'null is no argument': [{ host: null, port: null }, { STATSD_HOST: 's' }, udp('s', 8125)],
   'a port as text': [{ port: '9125' }, {}, udp('127.0.0.1', 9125)],
   'an argument that is a path': [{ socket: '/s' }, {}, UNIX],
-  'an empty host is invalid': [{ host: '' }, {}, INVALID],
+  'empty texts are no arguments': [
+    { host: '', port: '', socket: '' },
+    { STATSD_HOST: 's' },
+    udp('s', 8125),
+  ],
   'a host that is no text is invalid': [{ host: 5 }, {}, INVALID],
   'a port of 0 is invalid': [{ port: 0 }, {}, INVALID],
   'a port over the range is invalid': [{ host: 'h', port: 65536 }, { STATSD_HOST: 's' }, INVALID],
