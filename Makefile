@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-METADATA := setup.cfg pyproject.toml $(wildcard setup.py)
+METADATA := setup.cfg pyproject.toml $(wildcard setup.py) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench kit install-dev servers clean
@@ -20,6 +20,7 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --strict
+	@cd client/python && ../../$(BIN)/mypy --strict
 
 bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about four minutes
 	@$(BIN)/python bench/throughput.py
@@ -33,11 +34,13 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(METADATA) | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable client/python --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable 'client/python[test]' --editable '.[test,dev]'
 	@touch $@ $(VENV)/.installed
 
 client/node/node_modules: client/node/package.json
@@ -70,5 +73,8 @@ servers: ## install the servers that tests need where that is possible: Debian, 
 	fi
 
 clean: ## remove the environment and everything that tools have left
-	rm -rf $(VENV) client/node/node_modules build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find llmstatsd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) client/node/node_modules build dist
+	for folder in . client/python; do \
+		rm -rf $$folder/*.egg-info $$folder/.hypothesis $$folder/.mypy_cache $$folder/.pytest_cache $$folder/.ruff_cache; \
+	done
+	find llmstatsd client/python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

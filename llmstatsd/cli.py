@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 from llmstatsd import __version__, address, config, send
 from llmstatsd.catalog import ERROR_TYPES
@@ -191,33 +192,44 @@ _EVENT_OPTIONS: Final = (
 @click.option(
     "--to",
     type=_Destination(),
-    default="127.0.0.1:8125",
-    show_default=True,
-    help="Where the daemon listens; an IPv6 host stands in square brackets.",
+    help="Where the daemon listens; an IPv6 host stands in square brackets. "
+    "By default what LLMSTATSD_SOCKET, LLMSTATSD_HOST and LLMSTATSD_PORT say, else 127.0.0.1:8125.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print what was sent.")
-def send_command(lines: tuple[str, ...], to: address.Address, verbose: bool, **event: Any) -> None:
-    """Send LINEs, or one event, in one UDP datagram.
+def send_command(
+    lines: tuple[str, ...], to: address.Address | None, verbose: bool, **event: Any
+) -> None:
+    """Send LINEs, or one event, in one datagram.
 
     A LINE is any line the daemon reads, such as 'llm_request_total:1|c'; the options marked
     Event make the event. The LINE - stands for the lines of standard input.
     """
-    data = _payload(lines, event)
+    settings = send.chosen(to)
+    datagrams = _datagrams(lines, event, settings.max_datagram_bytes)
+    if settings.disabled:
+        click.echo("nothing is sent: LLMSTATSD_DISABLE is set", err=True)
+        return
+    place = send.shown(settings.destination)
     try:
-        send.send_datagram(data, to)
+        send.send_datagrams(datagrams, settings.destination)
     except OSError as error:
-        raise click.UsageError(f"cannot send to {to}: {error.strerror or error}") from error
+        raise click.UsageError(f"cannot send to {place}: {error.strerror or error}") from error
     if verbose:
-        click.echo(f"sent {len(data)} bytes to {to}:")
-        click.echo(data.decode(errors="backslashreplace"))
+        for data in datagrams:
+            click.echo(f"sent {len(data)} bytes to {place}:")
+            click.echo(data.decode(errors="backslashreplace"))
 
 
-def _payload(lines: tuple[str, ...], event: Mapping[str, object]) -> bytes:
+def _datagrams(
+    lines: tuple[str, ...], event: Mapping[str, object], max_datagram_bytes: int
+) -> list[bytes]:
     is_event = any(value is not None and value is not False for value in event.values())
     if is_event == bool(lines):
         raise click.UsageError("Give either lines or event options.")
     try:
-        return send.payload([send.event_line(event).encode()] if is_event else _read(lines))
+        if is_event:
+            return send.event_datagrams(event, max_datagram_bytes)
+        return [send.payload(_read(lines))]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -226,6 +238,6 @@ def _read(lines: tuple[str, ...]) -> Iterator[bytes]:
     for line in lines:
         if line == "-":
             # One byte more than fits is enough to refuse the rest unread.
-            yield sys.stdin.buffer.read(send.PAYLOAD_BYTES_LIMIT + 1)
+            yield sys.stdin.buffer.read(PAYLOAD_BYTES_LIMIT + 1)
         else:
             yield os.fsencode(line)

@@ -1,32 +1,49 @@
-"""One datagram out: what `llmstatsd send` does, the way any application would."""
+"""One datagram out: what `llmstatsd send` does, by the client that any application would use."""
 
-import json
-import socket
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-import msgspec
+from llmstatsd_client.encoding import encode
+from llmstatsd_client.event import read
+from llmstatsd_client.sender import resolve, sender
+from llmstatsd_client.settings import (
+    PAYLOAD_BYTES_LIMIT,
+    Destination,
+    Nowhere,
+    Settings,
+    Udp,
+    Unix,
+    settings,
+)
+from llmstatsd_client.stats import Counts
 
 from llmstatsd.address import Address
-from llmstatsd.wire.event import Event
-
-PAYLOAD_BYTES_LIMIT: Final = 65_507
-"""Most bytes of one datagram: 65,535 less the headers of IPv4 (20) and UDP (8), RFC 768 and 791."""
 
 
-def event_line(fields: Mapping[str, object]) -> str:
-    """The JSON event of the fields given; None and False mean not given.
+def chosen(to: Address | None) -> Settings:
+    """The client's settings: `to`, else what its variables say, else 127.0.0.1:8125."""
+    return settings(to.host, to.port) if to else settings()
 
-    Raises ValueError for a value that the daemon would refuse: an amount that is negative, not
-    finite or above 1e280, an empty error type.
+
+def shown(to: Destination) -> str:
+    """A destination as people write it."""
+    match to:
+        case Udp(host, port):
+            return str(Address(host, port))
+        case Unix(path):
+            return path
+        case Nowhere(problem):
+            return f"nowhere, because {problem}"
+
+
+def event_datagrams(fields: Mapping[str, object], max_datagram_bytes: int) -> list[bytes]:
+    """The datagrams of one finished call; None and False mean not given.
+
+    Raises ValueError for a value that the client would leave out.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
-    given = {name: value for name, value in given.items() if value is not False}
-    try:
-        msgspec.convert(given, Event)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    return json.dumps(given, separators=(",", ":"))
+    _, refused = read(fields.items())
+    for problem in refused.values():
+        raise ValueError(str(problem))
+    return encode(fields, max_datagram_bytes).datagrams
 
 
 def payload(lines: Iterable[bytes]) -> bytes:
@@ -39,14 +56,15 @@ def payload(lines: Iterable[bytes]) -> bytes:
     return data
 
 
-def send_datagram(data: bytes, to: Address) -> None:
-    """Send to a host and a port from 1 to 65535; an empty host means this machine.
+def send_datagrams(datagrams: Iterable[bytes], to: Destination) -> None:
+    """Send them one after the other.
 
-    Whether anybody received it is not known: that is UDP.
+    Whether anybody received them is not known: that is UDP.
     Raises OSError if the host cannot be resolved or the system refuses to send.
     """
-    found = socket.getaddrinfo(to.host or None, to.port, type=socket.SOCK_DGRAM)
-    # A name such as localhost often has both families, and the daemon's default is IPv4.
-    family, kind, protocol, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
-    with socket.socket(family, kind, protocol) as sender:
-        sender.sendto(data, place)
+    if isinstance(to, Udp):  # a command may wait for a name; a client of an application may not
+        _, place = resolve(to)
+        to = Udp(place[0], to.port)
+    outlet = sender(to, Counts(), strict=True)
+    for datagram in datagrams:
+        outlet.transmit(datagram)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,8 @@ import httpx
 import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.tools import tool
 
 DEADLINE_SECONDS: Final = 30.0
 """Longest that anything here may take on a slow, shared core."""
@@ -141,39 +142,28 @@ def daemon(start_daemon: StartDaemon) -> RunningDaemon:
 @pytest.fixture(scope="session")
 def promtool() -> str:
     """The path of Prometheus' own checker."""
-    return _tool("promtool", "prometheus")
+    return tool("promtool", "prometheus")
 
 
 @pytest.fixture(scope="session")
 def prometheus() -> str:
     """The path of the Prometheus server."""
-    return _tool("prometheus", "prometheus")
+    return tool("prometheus", "prometheus")
 
 
 @pytest.fixture(scope="session")
 def alertmanager() -> str:
     """The path of the Alertmanager server."""
-    return _tool("prometheus-alertmanager", "prometheus-alertmanager")
+    return tool("prometheus-alertmanager", "prometheus-alertmanager")
 
 
 @pytest.fixture(scope="session")
 def amtool() -> str:
     """The path of Alertmanager's own checker."""
-    return _tool("amtool", "prometheus-alertmanager")
+    return tool("amtool", "prometheus-alertmanager")
 
 
 @pytest.fixture(scope="session")
 def victoria_metrics() -> str:
     """The path of VictoriaMetrics, which stores what a Prometheus sends on."""
-    return _tool("victoria-metrics", "victoria-metrics")
-
-
-def _tool(name: str, package: str) -> str:
-    """A tool's path; a skip without it, or a failure where tools are required."""
-    path = shutil.which(name)
-    if path:
-        return path
-    missing = f"{name} is missing (Debian's package {package})"
-    if os.environ.get("REQUIRE_TOOLS"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+    return tool("victoria-metrics", "victoria-metrics")

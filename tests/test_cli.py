@@ -1,7 +1,7 @@
 """The command line: what it calls, what it prints, and the code it ends with."""
 
-import json
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -11,9 +11,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
+from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 import llmstatsd
-from llmstatsd import address, send
+from llmstatsd import address
 from llmstatsd.cli import main
 from llmstatsd.config import Config, options
 from llmstatsd.wire import parse_line
@@ -39,9 +40,14 @@ def daemon_socket() -> Iterator[socket.socket]:
         yield listener
 
 
-def send_to(listener: socket.socket, *arguments: str, stdin: bytes = b"") -> Result:
+def send_to(
+    listener: socket.socket,
+    *arguments: str,
+    stdin: bytes = b"",
+    environ: Mapping[str, str] | None = None,
+) -> Result:
     to = address.Address(*listener.getsockname()[:2])
-    return run("send", "--to", str(to), *arguments, stdin=stdin)
+    return run("send", "--to", str(to), *arguments, stdin=stdin, environ=environ)
 
 
 # llmstatsd
@@ -327,17 +333,55 @@ def test_every_field_of_an_event_has_an_option_and_is_read_by_the_daemon(
         flag = f"--{name.replace('_', '-')}"
         arguments += [flag] if value is True else [flag, str(value)]
     assert send_to(daemon_socket, *arguments).exit_code == 0
-    datagram = daemon_socket.recv(65536)
-    assert json.loads(datagram) == EVENT
     assert EVENT.keys() == FIELDS
-    parsed = parse_line(datagram)
-    assert (parsed.reason, parsed.notes) == (None, ())
-    assert len({sample.name for sample in parsed.samples}) == 15
+    parsed = [parse_line(line) for line in daemon_socket.recv(65536).split(b"\n")]
+    assert {(each.reason, each.notes) for each in parsed} == {(None, ())}
+    assert len({sample.name for each in parsed for sample in each.samples}) == 15
 
 
 def test_fields_that_are_not_given_are_not_sent(daemon_socket: socket.socket) -> None:
     assert send_to(daemon_socket, "--model", "gpt-4o", "--cached-tokens", "0").exit_code == 0
-    assert daemon_socket.recv(65536) == b'{"model":"gpt-4o","cached_tokens":0}'
+    assert daemon_socket.recv(65536) == (
+        b"llm_request_total:1|c|#model:gpt-4o\nllm_cached_tokens_total:0|c|#model:gpt-4o"
+    )
+
+
+def test_an_event_over_one_datagram_is_shown_and_sent_as_two(daemon_socket: socket.socket) -> None:
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in EVENT.items() if value]
+    flags = [each.removesuffix("=True") for each in arguments]
+    result = send_to(daemon_socket, "-v", *flags, "--model", "m" * 128)
+    sent = [daemon_socket.recv(65536).decode() for _ in range(2)]
+    shown = re.split(r"sent \d+ bytes to [\d.:]+:\n", result.output)
+    assert shown == ["", *(f"{datagram}\n" for datagram in sent)]
+
+
+def test_without_a_destination_the_variables_of_the_clients_decide(
+    daemon_socket: socket.socket, tmp_path: Path
+) -> None:
+    variables = {"LLMSTATSD_PORT": str(daemon_socket.getsockname()[1])}
+    assert run("send", "a:1|c", environ=variables).exit_code == 0
+    assert daemon_socket.recv(65536) == b"a:1|c"
+    path = tmp_path / "unix.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        result = run("send", "-v", "a:1|c", environ={"LLMSTATSD_SOCKET": str(path)})
+        assert result.output == f"sent 5 bytes to {path}:\na:1|c\n"
+        assert listener.recv(65536) == b"a:1|c"
+
+
+def test_what_the_variables_switch_off_is_not_sent(daemon_socket: socket.socket) -> None:
+    result = send_to(daemon_socket, "-v", "a:1|c", environ={"LLMSTATSD_DISABLE": "1"})
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "LLMSTATSD_DISABLE" in result.stderr
+    daemon_socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        daemon_socket.recv(65536)
+
+
+def test_a_socket_that_nobody_made_is_named(tmp_path: Path) -> None:
+    result = run("send", "a:1|c", environ={"LLMSTATSD_SOCKET": str(tmp_path / "none")})
+    assert result.exit_code == 2
+    assert f"cannot send to {tmp_path / 'none'}: No such file" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -386,4 +430,4 @@ def test_endless_standard_input_is_refused_after_one_datagram() -> None:
 
 
 def test_the_payload_limit_is_that_of_ipv4() -> None:
-    assert send.PAYLOAD_BYTES_LIMIT == 65_535 - 20 - 8
+    assert PAYLOAD_BYTES_LIMIT == 65_535 - 20 - 8

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gpu": set(),
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
-    "send": {"address", "catalog", "wire"},
+    "send": {"address"},
     "intake": {"address"},
     "wire": {"catalog", "wire"},
     "series": {"catalog", "series", "wire"},
@@ -57,8 +57,11 @@ NO_IO_NO_CLOCK = {"asyncio", "click", "datetime", "logging", "random", "socket",
 # One person's folders, and scratch space; a path for everyone begins with /etc, /usr or /var.
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|tmp|work)/\w")
 
-# Folders that the tools of a language make.
-BUILT = {"__pycache__", "build", "dist", "node_modules", "target"}
+# Folders that tools make.
+BUILT = {
+    *("__pycache__", "build", "dist", "node_modules", "target"),
+    *(".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = sorted(

@@ -119,8 +119,9 @@ RUN apt-get update \\
 WORKDIR /source
 COPY LICENSE README.md pyproject.toml setup.* ./
 COPY llmstatsd ./llmstatsd
+COPY client/python ./client/python
 RUN python -m venv --without-pip /opt/llmstatsd \\
- && pip --python /opt/llmstatsd install --no-cache-dir '.[gpu]'
+ && pip --python /opt/llmstatsd install --no-cache-dir ./client/python '.[gpu]'
 
 
 FROM {PYTHON_IMAGE}

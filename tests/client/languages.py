@@ -1,12 +1,10 @@
 """The clients as commands: how the tests of each language run, and its acceptance program."""
 
 import os
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final, NamedTuple
-
-import pytest
 
 RUN_SECONDS: Final = 240
 """Longest run of one command, the first build of its language included."""
@@ -17,22 +15,28 @@ CLIENT: Final = Path(__file__).parents[2] / "client"
 class Language(NamedTuple):
     """One client; commands run in its folder, and build in the folder {build}.
 
+    `tool` is the program without which it is not tested, of Debian's `package`.
     `acceptance` is a command that takes --threads, --calls and --buffered; `prepare` is what has to
-    run once before. `has_unix` says whether it sends to unix datagram sockets.
+    run once before; `native_tests` are None where pytest runs them, in a module of this folder.
+    `calls` is the most that a thread makes: a shell starts a program for each.
+    `full` is the count that goes up when a unix socket is full: Java and Node.js have no such
+    sockets.
     """
 
     name: str
     tool: str
-    native_tests: tuple[str, ...]
+    package: str
+    native_tests: tuple[str, ...] | None
     acceptance: tuple[str, ...]
     prepare: tuple[str, ...] = ("true",)
-    has_unix: bool = True
     variables: tuple[str, ...] = ()
+    calls: int = 10_000
+    full: str = "dropped_full"
 
     @property
     def folder(self) -> Path:
         """Where its package is."""
-        return CLIENT / self.name
+        return CLIENT / self.name.split()[0]
 
     def run(
         self, command: tuple[str, ...], build: Path, *arguments: str, **variables: str
@@ -58,33 +62,70 @@ class Language(NamedTuple):
 
 
 LANGUAGES: Final = (
-    Language("go", "go", ("go", "test", "./..."), ("go", "run", "./internal/acceptance")),
+    Language(
+        "c",
+        "cc",
+        "gcc",
+        None,
+        ("{build}",),
+        prepare=("cc", "-O2", "-pthread", "-o", "{build}", "tests/acceptance.c"),
+    ),
+    Language(
+        "go",
+        "go",
+        "golang-go",
+        ("go", "test", "./..."),
+        ("go", "run", "./internal/acceptance"),
+    ),
     Language(
         "java",
         "mvn",
+        "maven",
         ("mvn", "--quiet", "test", "-Dllmstatsd.build={build}"),
         (
             *("java", "--class-path", "{build}/classes:{build}/test-classes"),
             "dev.llmstatsd.client.Acceptance",
         ),
         prepare=("mvn", "--quiet", "test-compile", "-Dllmstatsd.build={build}"),
-        has_unix=False,
+        full="dropped_error",
     ),
-    Language("node", "npm", ("node", "--test"), ("node", "tests/acceptance.mjs"), has_unix=False),
+    Language(
+        "node",
+        "npm",
+        "npm",
+        ("node", "--test"),
+        ("node", "tests/acceptance.mjs"),
+        full="dropped_error",
+    ),
+    Language(
+        "python",
+        sys.executable,
+        "python3",
+        (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        (sys.executable, "tests/acceptance.py"),
+    ),
     Language(
         "rust",
+        "cargo",
         "cargo",
         ("cargo", "test", "--quiet"),
         ("cargo", "run", "--quiet", "--release", "--example", "acceptance", "--"),
         variables=("CARGO_TARGET_DIR",),
     ),
+    Language(
+        "shell bash",
+        "bash",
+        "bash",
+        None,
+        ("bash", "tests/acceptance.bash"),
+        calls=100,
+    ),
+    Language(
+        "shell sh",
+        "nc",
+        "netcat-openbsd",
+        None,
+        ("sh", "tests/acceptance.sh"),
+        calls=25,
+    ),
 )
-
-
-def require(language: Language) -> None:
-    """Skip without its tool, or fail where tools are required."""
-    if shutil.which(language.tool) is None:
-        missing = f"{language.tool} is missing: the client in {language.name} is not tested"
-        if os.environ.get("REQUIRE_TOOLS"):
-            pytest.fail(missing)
-        pytest.skip(missing)

@@ -209,8 +209,9 @@ def test_what_is_copied_is_there_and_in_the_build_context(source: str) -> None:
     assert all(map(is_sent, found))
 
 
-def test_the_whole_package_is_in_the_build_context() -> None:
-    files = [path for path in (ROOT / "llmstatsd").rglob("*") if path.suffix in {".py", ".typed"}]
+@pytest.mark.parametrize("package", ["llmstatsd", "client/python/llmstatsd_client"])
+def test_the_whole_package_is_in_the_build_context(package: str) -> None:
+    files = [path for path in (ROOT / package).rglob("*") if path.suffix in {".py", ".typed"}]
     assert all(is_sent(path.relative_to(ROOT).as_posix()) for path in files)
     assert {path.suffix for path in files} == {".py", ".typed"}
 
@@ -219,6 +220,11 @@ def test_what_the_metadata_reads_is_copied() -> None:
     about = metadata()["metadata"]
     read = {about["license_files"], about["long_description"].removeprefix("file: ")}
     assert read | {"pyproject.toml", "setup.*"} <= set(copied())
+
+
+def test_the_client_is_installed_from_the_same_tree() -> None:
+    assert "client/python" in set(copied())
+    assert " ./client/python " in "".join(values(BUILD, "RUN"))
 
 
 @pytest.mark.parametrize(
