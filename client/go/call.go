@@ -34,11 +34,20 @@ func (c *Call) Error(err error) {
 }
 
 // End sends the event with the time since Start. Later calls of it do nothing.
+//
+// Deferred as it is, defer call.End(), it sees a panic: the call is counted as [ErrorOther] unless
+// its error is known, and the panic goes on with its value.
 func (c *Call) End() {
 	if c.ended {
 		return
 	}
 	c.ended = true
+	if thrown := recover(); thrown != nil {
+		defer panic(thrown)
+		if c.Event.Error == "" && !c.Event.RateLimited {
+			c.Event.Error = ErrorOther
+		}
+	}
 	if !c.Event.DurationSeconds.there {
 		c.Event.DurationSeconds = Seconds(time.Since(c.start))
 	}

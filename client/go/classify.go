@@ -8,13 +8,15 @@ import (
 	"net"
 	"net/url"
 	"reflect"
+	"strings"
 )
 
 // Classify returns the type that a failed call is counted under, and "" for nil.
 // It looks at the whole tree of wrapped errors, in this order:
 //
 //   - [context.Canceled], then [context.DeadlineExceeded];
-//   - what a provider answered: an error code such as insufficient_quota, the HTTP status, the error's type;
+//   - what a provider answered: the HTTP status, which a code such as insufficient_quota may make more exact,
+//     and without a status the code alone; the message is read only where a bad request or a rate limit may be more;
 //   - a method Timeout() bool that returns true;
 //   - errors of encoding/json, which mean an answer that cannot be read;
 //   - errors of net and net/url, io.EOF and io.ErrUnexpectedEOF, which mean the connection.
@@ -43,7 +45,7 @@ func Classify(err error) (kind ErrorType) {
 	var says answer
 	says.read(err)
 	if kind := says.kind(); kind != "" {
-		return kind
+		return refinedByMessage(kind, err)
 	}
 	return kindOfCause(err)
 }
@@ -87,16 +89,76 @@ type answer struct {
 }
 
 // kind returns "" if the answer says nothing.
-// The code comes first, because a spent quota is a 429 too and a long prompt a 400;
-// the name comes last, because OpenAI's is invalid_request_error for a 401 too.
 func (a answer) kind() ErrorType {
-	if kind, ok := kindOfCode[a.code]; ok {
+	kind := kindOfStatus(a.status)
+	for _, said := range [...]string{a.code, a.name} {
+		if exact, ok := kindOfCode[said]; ok && refines(exact, kind) {
+			return exact
+		}
+	}
+	return kind
+}
+
+// refines returns whether a code is to be believed where the status says kind:
+// a spent quota is a 429 too and a long prompt a 400, but OpenAI's type of a 401 is invalid_request_error.
+func refines(exact, kind ErrorType) bool {
+	switch kind {
+	case "":
+		return true
+	case ErrorInvalidRequest:
+		switch exact {
+		case ErrorContextLength, ErrorContentFilter, ErrorQuota, ErrorAuth, ErrorPermission, ErrorNotFound:
+			return true
+		}
+	case ErrorRateLimit:
+		return exact == ErrorQuota
+	case ErrorServerError:
+		return exact == ErrorOverloaded || exact == ErrorTimeout
+	}
+	return false
+}
+
+// refinedByMessage is for what has no code of its own: Anthropic's prompt that is too long, for one.
+func refinedByMessage(kind ErrorType, err error) ErrorType {
+	if kind != ErrorInvalidRequest && kind != ErrorRateLimit {
 		return kind
 	}
-	if kind := kindOfStatus(a.status); kind != "" {
-		return kind
+	message := messageOf(err)
+	for _, known := range kindOfMessage {
+		if refines(known.kind, kind) && strings.Contains(message, known.words) {
+			return known.kind
+		}
 	}
-	return kindOfCode[a.name]
+	return kind
+}
+
+// messageOf returns the beginning of a message in lower case, and "" of an error that cannot say one.
+func messageOf(err error) (message string) {
+	defer func() { _ = recover() }() // other people's Error may panic; the status is known all the same
+	message = err.Error()
+	if len(message) > maxMessageBytes {
+		message = message[:maxMessageBytes]
+	}
+	return strings.ToLower(message)
+}
+
+const maxMessageBytes = 2000
+
+var kindOfMessage = [...]struct {
+	words string
+	kind  ErrorType
+}{
+	{"maximum context length", ErrorContextLength},
+	{"context_length_exceeded", ErrorContextLength},
+	{"prompt is too long", ErrorContextLength},
+	{"context window", ErrorContextLength},
+	{"content management policy", ErrorContentFilter},
+	{"content_filter", ErrorContentFilter},
+	{"content policy", ErrorContentFilter},
+	{"insufficient_quota", ErrorQuota},
+	{"exceeded your current quota", ErrorQuota},
+	{"credit balance is too low", ErrorQuota},
+	{"api key not valid", ErrorAuth},
 }
 
 // read takes from each error of the tree what the ones around it have not said.
@@ -172,6 +234,7 @@ func set(text *string, to string) {
 var kindOfCode = map[string]ErrorType{
 	"insufficient_quota":         ErrorQuota,
 	"billing_hard_limit_reached": ErrorQuota,
+	"billing_not_active":         ErrorQuota,
 	"billing_error":              ErrorQuota,
 	"rate_limit_exceeded":        ErrorRateLimit,
 	"rate_limit_error":           ErrorRateLimit,
@@ -184,35 +247,40 @@ var kindOfCode = map[string]ErrorType{
 	"model_not_found":            ErrorNotFound,
 	"not_found_error":            ErrorNotFound,
 	"invalid_request_error":      ErrorInvalidRequest,
+	"request_too_large":          ErrorInvalidRequest,
 	"timeout_error":              ErrorTimeout,
 	"overloaded_error":           ErrorOverloaded,
 	"api_error":                  ErrorServerError,
 	"server_error":               ErrorServerError,
 }
 
-// kindOfStatus returns "" for a status below 400.
+// kindOfStatus returns "" for what is no status of a failure; ../errors.json has them all.
 func kindOfStatus(status int) ErrorType {
 	switch status {
 	case 401, 407:
 		return ErrorAuth
 	case 402:
 		return ErrorQuota
-	case 403:
+	case 403, 451: // 451: a law forbids it
 		return ErrorPermission
 	case 404, 410:
 		return ErrorNotFound
-	case 408, 504:
+	case 408, 504, 522, 524: // 522 and 524: Cloudflare waited for the provider, to connect and to answer
 		return ErrorTimeout
+	case 424: // Bedrock: the model failed
+		return ErrorServerError
 	case 429:
 		return ErrorRateLimit
-	case 503, 529:
+	case 499: // nginx: the client closed the request
+		return ErrorCancelled
+	case 498, 503, 529: // 498: Groq's flex tier is full; 529: Anthropic is overloaded
 		return ErrorOverloaded
 	}
-	switch {
-	case status >= 500:
-		return ErrorServerError
-	case status >= 400:
+	switch status / 100 {
+	case 4:
 		return ErrorInvalidRequest
+	case 5:
+		return ErrorServerError
 	}
 	return ""
 }

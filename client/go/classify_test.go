@@ -34,7 +34,8 @@ type (
 		status int
 		code   string
 	}
-	withBadMethod struct{ status int }
+	withBadMethod  struct{ status int }
+	withBadMessage struct{ StatusCode int }
 )
 
 func (withField) Error() string      { return "" }
@@ -44,6 +45,7 @@ func (withCode) Error() string       { return "" }
 func (withMethod) Error() string     { return "" }
 func (withMethods) Error() string    { return "" }
 func (*withBadMethod) Error() string { return "" }
+func (withBadMessage) Error() string { panic("no message") }
 
 func (e withMethod) StatusCode() int      { return int(e) }
 func (e withMethods) HTTPStatusCode() int { return e.status }
@@ -74,21 +76,6 @@ func TestClassify(t *testing.T) {
 		"other JSON":                {json.Unmarshal([]byte(`""`), new(int)), ErrorInvalidResponse},
 		"a nil receiver":            {(*withBadMethod)(nil), ErrorOther},
 		"a nil pointer":             {(*withFields)(nil), ErrorOther},
-		"400":                       {withField{400}, ErrorInvalidRequest},
-		"401":                       {withField{401}, ErrorAuth},
-		"402":                       {withField{402}, ErrorQuota},
-		"403":                       {withField{403}, ErrorPermission},
-		"404":                       {withField{404}, ErrorNotFound},
-		"408":                       {withField{408}, ErrorTimeout},
-		"422":                       {withField{422}, ErrorInvalidRequest},
-		"429":                       {withField{429}, ErrorRateLimit},
-		"500":                       {withField{500}, ErrorServerError},
-		"502":                       {withField{502}, ErrorServerError},
-		"503":                       {withField{503}, ErrorOverloaded},
-		"504":                       {withField{504}, ErrorTimeout},
-		"529":                       {withField{529}, ErrorOverloaded},
-		"200":                       {withField{200}, ErrorOther},
-		"600":                       {withField{600}, ErrorOther},
 		"a method":                  {withMethod(429), ErrorRateLimit},
 		"a method, wrapped":         {fmt.Errorf("x: %w", withMethod(429)), ErrorRateLimit},
 		"a field in a pointer":      {&withField{429}, ErrorRateLimit},
@@ -97,6 +84,7 @@ func TestClassify(t *testing.T) {
 		"a quota":                   {&withFields{429, "insufficient_quota", "insufficient_quota"}, ErrorQuota},
 		"a long prompt":             {&withFields{400, "context_length_exceeded", "invalid_request_error"}, ErrorContextLength},
 		"a status beats the type":   {&withFields{401, "x", "invalid_request_error"}, ErrorAuth},
+		"a type beside a code":      {&withFields{429, "rate_limit_exceeded", "insufficient_quota"}, ErrorQuota},
 		"a type without a status":   {&withFields{0, "", "overloaded_error"}, ErrorOverloaded},
 		"a type after 200":          {&withFields{200, "", "server_error"}, ErrorServerError},
 		"a code of any type":        {&withPointers{HTTPStatusCode: 400, Code: "content_filter"}, ErrorContentFilter},
@@ -111,6 +99,81 @@ func TestClassify(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// sharedErrors are client/errors.json, which the clients of all languages agree on; a type that is null is "".
+type sharedErrors struct {
+	Statuses, Codes, Both, Messages []struct {
+		Status        int
+		Code, Message string
+		Type          ErrorType
+	}
+}
+
+func readSharedErrors(t *testing.T) (shared sharedErrors) {
+	t.Helper()
+	text, err := os.ReadFile("../errors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &shared); err != nil {
+		t.Fatal(err)
+	}
+	if len(shared.Statuses) < 500 || len(shared.Codes) < 20 || len(shared.Both) < 50 || len(shared.Messages) < 15 {
+		t.Fatal("errors.json is not whole")
+	}
+	return shared
+}
+
+// orOther is what Classify returns where an answer tells of no error.
+func orOther(kind ErrorType) ErrorType {
+	if kind == "" {
+		return ErrorOther
+	}
+	return kind
+}
+
+func TestEverySharedStatusHasItsType(t *testing.T) {
+	for _, c := range readSharedErrors(t).Statuses {
+		if got := kindOfStatus(c.Status); got != c.Type {
+			t.Errorf("%d: got %q, want %q", c.Status, got, c.Type)
+		}
+		for _, err := range []error{withField{c.Status}, withCode{c.Status}, withMethod(c.Status)} {
+			if got := Classify(err); got != orOther(c.Type) {
+				t.Errorf("%T %d: got %q, want %q", err, c.Status, got, orOther(c.Type))
+			}
+		}
+	}
+}
+
+func TestEverySharedCodeHasItsType(t *testing.T) {
+	shared := readSharedErrors(t)
+	for _, c := range append(shared.Codes, shared.Both...) {
+		for _, err := range []error{
+			&withFields{StatusCode: c.Status, Code: c.Code},
+			&withFields{StatusCode: c.Status, Type: c.Code},
+			withMethods{c.Status, c.Code},
+		} {
+			if got := Classify(err); got != orOther(c.Type) {
+				t.Errorf("%T %d %s: got %q, want %q", err, c.Status, c.Code, got, orOther(c.Type))
+			}
+		}
+	}
+}
+
+func TestEverySharedMessageHasItsType(t *testing.T) {
+	for _, c := range readSharedErrors(t).Messages {
+		err := fmt.Errorf("%w%s", withField{c.Status}, c.Message)
+		if got := Classify(err); got != orOther(c.Type) {
+			t.Errorf("%d %q: got %q, want %q", c.Status, c.Message, got, orOther(c.Type))
+		}
+	}
+}
+
+func TestAMessageThatPanicsLeavesTheStatus(t *testing.T) {
+	if got := Classify(withBadMessage{400}); got != ErrorInvalidRequest {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -160,6 +223,9 @@ func TestEveryKindIsOneOfTheConstants(t *testing.T) {
 	kinds := []ErrorType{}
 	for _, kind := range kindOfCode {
 		kinds = append(kinds, kind)
+	}
+	for _, known := range kindOfMessage {
+		kinds = append(kinds, known.kind)
 	}
 	for status := 400; status < 600; status++ {
 		kinds = append(kinds, kindOfStatus(status))

@@ -183,6 +183,15 @@ func TestAMissingNumberIsNotZero(t *testing.T) {
 	}
 }
 
+// The only double whose multiplication and addition, fused, round to another whole number:
+// 0.49999999999999992 billionths, of which rounding twice makes 1. `GOAMD64=v3 go test` shows it.
+func TestMultiplicationAndAdditionAreNotFused(t *testing.T) {
+	lines, _ := Event{CostDollars: Some(4.999999999999999e-10)}.AppendLines(nil)
+	if want := "llm_request_total:1|c\nllm_cost_dollars_total:0.000000001|c"; string(lines) != want {
+		t.Errorf("got %q, want %q", lines, want)
+	}
+}
+
 func TestLinesAreAppended(t *testing.T) {
 	lines, _ := Event{Model: "m"}.AppendLines([]byte("before "))
 	if want := "before llm_request_total:1|c|#model:m"; string(lines) != want {

@@ -94,6 +94,13 @@ def vectors(tmp_path_factory: pytest.TempPathFactory, sanitizers: tuple[str, ...
     return compiled(folder, CLIENT / "tests" / "vectors.c", C, "-std=c99", *sanitizers)
 
 
+def test_every_typed_vector_is_met_where_the_compiler_may_fuse(tmp_path: Path) -> None:
+    flags = ("-O3", "-march=native", "-ffp-contract=fast")
+    program = compiled(tmp_path, CLIENT / "tests" / "vectors.c", C, *flags)
+    ran = run(program, given_vectors(CASES))
+    assert ran.returncode == 0, ran.stdout
+
+
 def test_every_typed_vector_is_met(vectors: Path) -> None:
     skipped = sum(1 for case in CASES if case.get("untyped"))
     ran = run(vectors, given_vectors(CASES))

@@ -3,19 +3,6 @@
 /** Which error type of the closed set an error is, told by its looks: no SDK is loaded for it. */
 
 /**
- * Codes of providers that say more than class and status do: a used-up quota comes as a 429, too.
- */
-const PRECISE_CODES = {
-  insufficient_quota: 'quota',
-  billing_hard_limit_reached: 'quota',
-  billing_not_active: 'quota',
-  context_length_exceeded: 'context_length',
-  string_above_max_length: 'context_length',
-  content_filter: 'content_filter',
-  content_policy_violation: 'content_filter',
-};
-
-/**
  * Names of error classes: the SDKs of OpenAI and Anthropic, fetch and undici, the AI SDK, Bedrock.
  */
 const NAMES = {
@@ -66,13 +53,21 @@ const VAGUE_NAMES = {
 
 /** What messages say of refused calls where no code does: Anthropic's long prompts, for one. */
 const MESSAGES = [
-  [/maximum context length|prompt is too long|context window/i, 'context_length'],
-  [/content management policy|content policy/i, 'content_filter'],
-  [/exceeded your current quota|credit balance is too low/i, 'quota'],
+  [
+    /maximum context length|context_length_exceeded|prompt is too long|context window/i,
+    'context_length',
+  ],
+  [/content management policy|content_filter|content policy/i, 'content_filter'],
+  [/insufficient_quota|exceeded your current quota|credit balance is too low/i, 'quota'],
+  [/api key not valid/i, 'auth'],
 ];
 const LONGEST_MESSAGE = 2_000;
 
-/** Statuses with a type of their own; Anthropic answers 529 when it is overloaded. */
+/**
+ * Statuses with a type of their own. 424 is Bedrock's for a model that failed, 451 says that a law
+ * forbids it, 498 that Groq's flex tier is full, 499 is nginx's for a client that went away, 522 and
+ * 524 are Cloudflare's for a provider that took too long, 529 is Anthropic's when it is overloaded.
+ */
 const STATUSES = {
   401: 'auth',
   402: 'quota',
@@ -83,14 +78,17 @@ const STATUSES = {
   410: 'not_found',
   424: 'server_error',
   429: 'rate_limit',
+  451: 'permission',
+  498: 'overloaded',
   499: 'cancelled',
   503: 'overloaded',
   504: 'timeout',
+  522: 'timeout',
   524: 'timeout',
   529: 'overloaded',
 };
 
-/** Codes of the system, of undici and axios, and what providers call an error within a stream. */
+/** Codes of the system, of undici and axios, and of providers. */
 const CODES = {
   ABORT_ERR: 'cancelled',
   ERR_CANCELED: 'cancelled',
@@ -120,7 +118,13 @@ const CODES = {
   ERR_TLS_CERT_ALTNAME_INVALID: 'connection',
   rate_limit_exceeded: 'rate_limit',
   rate_limit_error: 'rate_limit',
+  insufficient_quota: 'quota',
+  billing_hard_limit_reached: 'quota',
+  billing_not_active: 'quota',
   billing_error: 'quota',
+  context_length_exceeded: 'context_length',
+  content_filter: 'content_filter',
+  content_policy_violation: 'content_filter',
   invalid_api_key: 'auth',
   authentication_error: 'auth',
   permission_error: 'permission',
@@ -133,14 +137,24 @@ const CODES = {
   api_error: 'server_error',
 };
 
+/** What a code or a message may make of a class or a status: a used-up quota is a 429, too. */
+const REFINED = {
+  invalid_request: ['context_length', 'content_filter', 'quota', 'auth', 'permission', 'not_found'],
+  rate_limit: ['quota'],
+  server_error: ['overloaded', 'timeout'],
+};
+
 /** How far chains are followed, of classes and of causes; a Proxy may make either endless. */
 const LONGEST_CHAIN = 10;
 
-function within(table, keys) {
+function* allWithin(table, keys) {
   for (const key of keys) {
-    if (typeof key === 'string' && Object.hasOwn(table, key)) return table[key];
+    if (typeof key === 'string' && Object.hasOwn(table, key)) yield table[key];
   }
-  return undefined;
+}
+
+function within(table, keys) {
+  return allWithin(table, keys).next().value;
 }
 
 function* classNames(error) {
@@ -173,22 +187,28 @@ function byStatus(error) {
   return STATUSES[status] ?? (status < 500 ? 'invalid_request' : 'server_error');
 }
 
-function byMessage({ message }) {
-  if (typeof message !== 'string') return undefined;
+function* byMessage({ message }) {
+  if (typeof message !== 'string') return;
   const start = message.slice(0, LONGEST_MESSAGE);
-  return MESSAGES.find(([pattern]) => pattern.test(start))?.[1];
+  for (const [pattern, type] of MESSAGES) {
+    if (pattern.test(start)) yield type;
+  }
+}
+
+function refined(type, error) {
+  const allowed = REFINED[type] ?? [];
+  for (const exact of allWithin(CODES, codes(error))) {
+    if (type === undefined || allowed.includes(exact)) return exact;
+  }
+  for (const exact of byMessage(error)) {
+    if (allowed.includes(exact)) return exact;
+  }
+  return type;
 }
 
 function byLooks(error) {
-  const precise = within(PRECISE_CODES, codes(error));
-  if (precise !== undefined) return precise;
-  const type =
-    within(NAMES, classNames(error)) ??
-    byStatus(error) ??
-    within(CODES, codes(error)) ??
-    within(VAGUE_NAMES, classNames(error));
-  const isRefused = type === 'invalid_request' || type === 'rate_limit';
-  return isRefused ? (byMessage(error) ?? type) : type;
+  const type = within(NAMES, classNames(error)) ?? byStatus(error);
+  return refined(type, error) ?? within(VAGUE_NAMES, classNames(error));
 }
 
 /**

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import test from 'node:test';
 
 import { classify } from 'llmstatsd-client';
@@ -113,16 +114,39 @@ const CASES = {
   'the system: no answer': [withFields({ code: 'ETIMEDOUT' }), 'timeout'],
   'the system: an unknown name': [withFields({ code: 'ENOTFOUND' }), 'connection'],
   'an answer that is no JSON': [new SyntaxError('no'), 'invalid_response'],
-  statusCode: [withFields({ statusCode: 402 }), 'quota'],
-  'a gateway without patience': [withFields({ status: 504 }), 'timeout'],
-  'any 4xx': [withFields({ status: 418 }), 'invalid_request'],
-  'any 5xx': [withFields({ status: 502 }), 'server_error'],
-  'a status that is no failure': [withFields({ status: 200 }), 'other'],
   'a plain object': [{ status: 429 }, 'rate_limit'],
   'an error of no known kind': [new RangeError('no'), 'other'],
   'a name that every object has': [withFields({ name: 'constructor', code: '__proto__' }), 'other'],
   nothing: [undefined, 'other'],
 };
+
+const shared = JSON.parse(readFileSync(new URL('../../errors.json', import.meta.url), 'utf8'));
+
+test('every status has the type that it has in all languages', () => {
+  assert.ok(shared.statuses.length >= 500);
+  for (const { status, type } of shared.statuses) {
+    for (const fields of [{ status }, { statusCode: status }, { response: { status } }]) {
+      assert.equal(classify(withFields(fields)), type ?? 'other', JSON.stringify(fields));
+    }
+  }
+});
+
+test('every code has the type that it has in all languages, alone and with a status', () => {
+  assert.ok(shared.codes.length >= 20 && shared.both.length >= 50);
+  for (const { status, code, type } of [...shared.codes, ...shared.both]) {
+    for (const said of [{ code }, { type: code }, { error: { error: { type: code } } }]) {
+      const fields = { status, ...said };
+      assert.equal(classify(withFields(fields)), type ?? 'other', JSON.stringify(fields));
+    }
+  }
+});
+
+test('every message has the type that it has in all languages', () => {
+  assert.ok(shared.messages.length >= 15);
+  for (const { status, message, type } of shared.messages) {
+    assert.equal(classify(withFields({ status, message })), type ?? 'other', message);
+  }
+});
 
 test('the type of an error', async (t) => {
   for (const [name, [error, type]] of Object.entries(CASES)) {

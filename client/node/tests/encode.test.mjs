@@ -65,6 +65,12 @@ test('durations are exact to the microsecond', () => {
   }
 });
 
+// The only double whose multiplication and addition, fused, would round to another whole number.
+test('multiplication and addition are not fused', () => {
+  const { datagrams } = encode({ costDollars: 4.999999999999999e-10 });
+  assert.deepEqual(datagrams, ['llm_request_total:1|c\nllm_cost_dollars_total:0.000000001|c']);
+});
+
 test('costs are exact to the billionth of a dollar', () => {
   for (const dollars of [...numbers(1e6, 20_000), ...numbers(0.1, 20_000)]) {
     const nanos = BigInt(Math.floor(dollars * 1e9 + 0.5));

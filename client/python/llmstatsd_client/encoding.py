@@ -14,8 +14,10 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from llmstatsd_client.event import (
+    COST,
     COUNT_LIMIT,
     COUNTS,
+    DOLLARS_LIMIT,
     FIELDS,
     NUMBERS,
     RATE_LIMIT,
@@ -173,8 +175,8 @@ TEMPLATES_LIMIT: Final = 512
 TEMPLATE_BYTES_LIMIT: Final = 4096
 """Longest template that is kept: together at most 2 MiB, whatever the models are called."""
 
-_PLAIN_SUM: Final = SECONDS_LIMIT
-"""A sum of numbers, none negative, under which each is in its range, whichever that is."""
+_PLAIN_SUM: Final = min(SECONDS_LIMIT, COUNT_LIMIT)
+"""A sum of numbers, none negative, up to which each duration and count is in its range."""
 
 _EXACT: Final = (
     *[frozenset({str, type(None)})] * 2,
@@ -285,7 +287,11 @@ class Encoder:
             if template is not None:
                 numbers = [*filter(None, event[NUMBERS])]
                 # A NaN makes the sum one.
-                if not numbers or (min(numbers) >= 0 and sum(numbers) <= _PLAIN_SUM):
+                if not numbers or (
+                    min(numbers) >= 0
+                    and sum(numbers) <= _PLAIN_SUM
+                    and (event[COST] or 0) <= DOLLARS_LIMIT
+                ):
                     return (template, event), None
                 key = ()
         except Exception:  # noqa: BLE001 a value may be an object that raises anything

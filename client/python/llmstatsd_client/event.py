@@ -157,7 +157,8 @@ FIELDS: Final = tuple(READERS)
 SECONDS: Final = slice(2, 8)
 COUNTS: Final = slice(8, 12)
 NUMBERS: Final = slice(2, 13)
-"""Places of the durations, of the counts, and of all numbers among the fields."""
+COST: Final = 12
+"""Places of the durations, of the counts, of all numbers and of the cost among the fields."""
 
 Refused = dict[str, Exception]
 """The fields that were refused, and why: a TypeError or a ValueError that names the field."""

@@ -13,7 +13,7 @@ from llmstatsd.wire import parse_datagram
 
 from llmstatsd_client import FIELDS, Client, encode
 from llmstatsd_client.encoding import Encoder, encode_clean, finish, split
-from llmstatsd_client.event import ERROR_TYPES, read
+from llmstatsd_client.event import ERROR_TYPES, NUMBERS, read
 
 # The first text of a run builds a table of all characters, which takes a second.
 bounded = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -99,6 +99,22 @@ def values(event: dict[str, Any]) -> tuple[Any, ...]:
 @given(any_event)
 def test_nothing_raises(event: dict[str, Any]) -> None:
     report(event)
+
+
+EDGES = (
+    *(0, 0.0, -0.0, -1, -1e-300, 5e-324, math.nan, math.inf, -math.inf, 10**400, 2**53 - 1, 2**53),
+    *(each for limit in (1e6, 1e9, 2.0**53) for each in (limit, math.nextafter(limit, math.inf))),
+)
+
+
+@pytest.mark.parametrize("field", FIELDS[NUMBERS])
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: repr(edge)[:24])
+def test_a_template_takes_no_number_that_is_out_of_range(field: str, edge: float) -> None:
+    encoder, event = Encoder(), {field: edge}
+    encoder.prepare(values({field: type(edge)(1)}))
+    prepared, refused = encoder.prepare(values(event))
+    told = encode(event)
+    assert ([finish(prepared)], [*(refused or {})]) == (told.datagrams, told.refused)
 
 
 @pytest.mark.parametrize("field", FIELDS)

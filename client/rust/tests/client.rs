@@ -252,9 +252,10 @@ fn panicking_call(before: fn(&mut Call<'_>)) -> String {
         let mut call = client.start("m", "chat");
         before(&mut call);
         // Unlike `panic!`, this prints nothing.
-        std::panic::resume_unwind(Box::new(()));
+        std::panic::resume_unwind(Box::new("its value"));
     });
-    assert!(thread.join().is_err());
+    let thrown = thread.join().expect_err("the panic goes on");
+    assert_eq!(thrown.downcast_ref(), Some(&"its value"));
     receiver.datagram()
 }
 

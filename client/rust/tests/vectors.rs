@@ -63,6 +63,15 @@ fn event(json: &Json) -> Event<'_> {
     }
 }
 
+/// The only double whose multiplication and addition, fused, would round to another whole number.
+#[test]
+fn multiplication_and_addition_are_not_fused() {
+    let event = Event { cost_dollars: Some(4.999_999_999_999_999e-10), ..Event::default() };
+    let mut lines = Vec::new();
+    encode(&event, &mut lines, |field| panic!("{field}"));
+    assert_eq!(lines, b"llm_request_total:1|c\nllm_cost_dollars_total:0.000000001|c");
+}
+
 /// Names that no vector or field knows would be tests that test nothing.
 #[test]
 fn every_field_of_the_vectors_is_known() {

@@ -1,4 +1,4 @@
-//! As much of JSON as `client/vectors.json` needs, so that the tests need no other package.
+//! As much of JSON as `client/vectors.json` and `client/errors.json` need, so that the tests need no other package.
 
 use std::iter::{from_fn, Peekable};
 use std::str::Chars;

@@ -2,6 +2,7 @@ package dev.llmstatsd.client;
 
 import java.lang.reflect.Modifier;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -14,16 +15,16 @@ import java.util.regex.Pattern;
  * <p>No SDK is needed for it. In this order, the first answer counts:
  *
  * <ol>
- *   <li>a code that says more than any class or status: an exceeded quota, too long a context, filtered content;
  *   <li>the name of the class or of one above it, without package;
  *   <li>the status code of HTTP;
- *   <li>any other code;
+ *   <li>the code, such as insufficient_quota;
  *   <li>all this for the cause, and for its cause;
  *   <li>the name of a class that says little, such as IOException.
  * </ol>
  *
- * <p>The message is read only to tell an exceeded quota, too long a context or filtered content
- * from other bad requests and rate limits.
+ * <p>What a name or a status code says, a code may make more exact: of a bad request too long a context, of a
+ * rate limit an exceeded quota, of a failed server an overloaded one.
+ * The message is read only to tell such from other bad requests and rate limits.
  *
  * <p>Codes are looked for in the public methods {@code statusCode}, {@code getStatusCode}, {@code code} and
  * {@code getCode}, and {@code getResponse().getStatusCode()}.
@@ -36,16 +37,25 @@ public final class Classify {
     private static final Map<String, String> NAMES = new HashMap<>();
     private static final Map<String, String> VAGUE_NAMES = new HashMap<>();
     private static final Map<String, String> CODES = new HashMap<>();
-    private static final Map<String, String> SPECIFIC_CODES = new HashMap<>();
 
-    /** What a message may make more exact. */
-    private static final Set<String> REFINED = Set.of(ErrorTypes.INVALID_REQUEST, ErrorTypes.RATE_LIMIT);
+    /** What a code or a message may make of a type that says less. */
+    private static final Map<String, Set<String>> REFINED = Map.of(
+            ErrorTypes.INVALID_REQUEST,
+            Set.of(ErrorTypes.CONTEXT_LENGTH, ErrorTypes.CONTENT_FILTER, ErrorTypes.QUOTA, ErrorTypes.AUTH,
+                    ErrorTypes.PERMISSION, ErrorTypes.NOT_FOUND),
+            ErrorTypes.RATE_LIMIT, Set.of(ErrorTypes.QUOTA),
+            ErrorTypes.SERVER_ERROR, Set.of(ErrorTypes.OVERLOADED, ErrorTypes.TIMEOUT));
 
     private static final int MOST_MESSAGE_CHARACTERS = 2000;
-    private static final Map<String, Pattern> MESSAGES = Map.of(
-            ErrorTypes.CONTEXT_LENGTH, words("maximum context length|prompt is too long|context window"),
-            ErrorTypes.CONTENT_FILTER, words("content management policy|content policy"),
-            ErrorTypes.QUOTA, words("exceeded your current quota|credit balance is too low"));
+    private static final List<Map.Entry<String, Pattern>> MESSAGES = List.of(
+            Map.entry(
+                    ErrorTypes.CONTEXT_LENGTH,
+                    words("maximum context length|context_length_exceeded|prompt is too long|context window")),
+            Map.entry(ErrorTypes.CONTENT_FILTER, words("content management policy|content_filter|content policy")),
+            Map.entry(
+                    ErrorTypes.QUOTA,
+                    words("insufficient_quota|exceeded your current quota|credit balance is too low")),
+            Map.entry(ErrorTypes.AUTH, words("api key not valid")));
 
     static {
         put(NAMES, ErrorTypes.TIMEOUT,
@@ -92,11 +102,10 @@ public final class Classify {
                 "IOException", "UncheckedIOException", "OpenAIIoException", "AnthropicIoException",
                 "ResourceAccessException", "WebClientRequestException");
 
-        put(SPECIFIC_CODES, ErrorTypes.QUOTA, "insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
+        put(CODES, ErrorTypes.QUOTA, "insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
                 "billing_error");
-        put(SPECIFIC_CODES, ErrorTypes.CONTEXT_LENGTH, "context_length_exceeded", "string_above_max_length");
-        put(SPECIFIC_CODES, ErrorTypes.CONTENT_FILTER, "content_filter", "content_policy_violation");
-
+        put(CODES, ErrorTypes.CONTEXT_LENGTH, "context_length_exceeded");
+        put(CODES, ErrorTypes.CONTENT_FILTER, "content_filter", "content_policy_violation");
         put(CODES, ErrorTypes.TIMEOUT, "timeout_error");
         put(CODES, ErrorTypes.RATE_LIMIT, "rate_limit_exceeded", "rate_limit_error");
         put(CODES, ErrorTypes.AUTH, "invalid_api_key", "authentication_error");
@@ -127,7 +136,7 @@ public final class Classify {
      */
     public static String of(Throwable failure) {
         return first(failure, Classify::byLooks)
-                .or(() -> first(failure, cause -> refined(cause, byName(cause, VAGUE_NAMES))))
+                .or(() -> first(failure, Classify::byVagueName))
                 .orElse(ErrorTypes.OTHER);
     }
 
@@ -139,11 +148,8 @@ public final class Classify {
      * @return one of the texts that {@link Event#error} lists
      */
     public static String of(Throwable failure, int statusCode) {
-        String specific = failure == null ? null : specific(failure);
-        if (specific != null) {
-            return refined(failure, specific);
-        }
-        String type = byStatus(statusCode);
+        String name = failure == null ? null : byName(failure, NAMES);
+        String type = name == null ? byStatus(statusCode) : name;
         return type == null ? of(failure) : refined(failure, type);
     }
 
@@ -163,29 +169,35 @@ public final class Classify {
     private static Throwable causeOf(Throwable failure) {
         try {
             return failure.getCause();
-        } catch (RuntimeException e) {
-            return null; // a method that an SDK has overridden
+        } catch (Throwable e) {
+            return null; // a method that an SDK has overridden, and what it throws is not the application's failure
         }
     }
 
     private static String byLooks(Throwable failure) {
-        String type = specific(failure);
+        String type = byName(failure, NAMES);
         if (type == null) {
             type = byStatus(statusCode(failure));
         }
-        return refined(failure, type == null ? CODES.get(code(failure)) : type);
+        return type == null ? CODES.get(code(failure)) : refined(failure, type);
     }
 
+    /** A type that is not null, or what the code or the message of the failure makes of it. */
     private static String refined(Throwable failure, String type) {
-        if (failure == null || type == null || !REFINED.contains(type)) {
+        if (failure == null || !REFINED.containsKey(type)) {
             return type;
         }
+        Set<String> allowed = REFINED.get(type);
+        String exact = CODES.getOrDefault(code(failure), type);
+        return allowed.contains(exact) ? exact : byMessage(failure, allowed).orElse(type);
+    }
+
+    private static Optional<String> byMessage(Throwable failure, Set<String> allowed) {
         String message = message(failure);
-        return MESSAGES.entrySet().stream()
-                .filter(entry -> entry.getValue().matcher(message).find())
+        return MESSAGES.stream()
+                .filter(entry -> allowed.contains(entry.getKey()) && entry.getValue().matcher(message).find())
                 .map(Map.Entry::getKey)
-                .findFirst()
-                .orElse(type);
+                .findFirst();
     }
 
     /** The beginning of it. */
@@ -193,14 +205,9 @@ public final class Classify {
         try {
             String message = failure.getMessage();
             return message == null ? "" : message.substring(0, Math.min(message.length(), MOST_MESSAGE_CHARACTERS));
-        } catch (RuntimeException e) {
-            return ""; // a method that an SDK has overridden
+        } catch (Throwable e) {
+            return ""; // a method that an SDK has overridden, and what it throws is not the application's failure
         }
-    }
-
-    private static String specific(Throwable failure) {
-        String type = SPECIFIC_CODES.get(code(failure));
-        return type == null ? byName(failure, NAMES) : type;
     }
 
     private static String byName(Throwable failure, Map<String, String> names) {
@@ -213,13 +220,18 @@ public final class Classify {
         return null;
     }
 
+    private static String byVagueName(Throwable failure) {
+        String type = byName(failure, VAGUE_NAMES);
+        return type == null ? null : refined(failure, type);
+    }
+
     /** Class.getSimpleName() throws an Error for some classes that are not written in Java. */
     private static String simpleName(Class<?> type) {
         String name = type.getName();
         return name.substring(Math.max(name.lastIndexOf('.'), name.lastIndexOf('$')) + 1);
     }
 
-    /** Null for a code that means no failure. */
+    /** Null for a code that means no failure; client/errors.json has them all. */
     private static String byStatus(int code) {
         switch (code) {
             case 401:
@@ -228,13 +240,15 @@ public final class Classify {
             case 402:
                 return ErrorTypes.QUOTA;
             case 403:
+            case 451: // a law forbids it
                 return ErrorTypes.PERMISSION;
             case 404:
             case 410:
                 return ErrorTypes.NOT_FOUND;
             case 408:
             case 504:
-            case 524: // Cloudflare: the origin took too long
+            case 522: // Cloudflare: the provider took too long to be connected to
+            case 524: // Cloudflare: the provider took too long to answer
                 return ErrorTypes.TIMEOUT;
             case 424: // Bedrock: the model failed
                 return ErrorTypes.SERVER_ERROR;
@@ -242,6 +256,7 @@ public final class Classify {
                 return ErrorTypes.RATE_LIMIT;
             case 499: // nginx: the client closed the request
                 return ErrorTypes.CANCELLED;
+            case 498: // Groq: the flex tier is full
             case 503:
             case 529: // Anthropic: overloaded
                 return ErrorTypes.OVERLOADED;

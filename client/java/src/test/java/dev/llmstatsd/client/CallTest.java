@@ -119,6 +119,18 @@ class CallTest {
                 + "\nllm_error_total:1|c|#model:m,type:timeout", sent());
     }
 
+    /** An Error whose methods throw: whatever is thrown is counted, and goes on as it was. */
+    @Test
+    void aRequestThrowsEvenWhatCannotBeClassified() {
+        ClassifyTest.NastyError failure = new ClassifyTest.NastyError();
+        assertSame(failure, assertThrows(ClassifyTest.NastyError.class, () -> client.request("m", null, call -> {
+            throw failure;
+        })));
+        assertEquals(0, failure.getSuppressed().length);
+        assertEquals("llm_request_total:1|c|#model:m\nllm_request_duration_seconds:0|ms|#model:m"
+                + "\nllm_error_total:1|c|#model:m,type:other", sent());
+    }
+
     @Test
     void aClockThatGoesBackIsARefusedDuration() {
         Call call = client.start("m", null);

@@ -1,7 +1,9 @@
 package dev.llmstatsd.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gson.JsonObject;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InterruptedIOException;
@@ -9,6 +11,9 @@ import java.io.UncheckedIOException;
 import java.net.ConnectException;
 import java.net.SocketTimeoutException;
 import java.net.UnknownHostException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletionException;
@@ -18,7 +23,6 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
-import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 @SuppressWarnings("serial")
@@ -117,6 +121,23 @@ class ClassifyTest {
         }
     }
 
+    /** Its methods throw what no method declares. */
+    public static class NastyError extends Error {
+        public int statusCode() {
+            throw new AssertionError("no status");
+        }
+
+        @Override
+        public String getMessage() {
+            throw new AssertionError("no message");
+        }
+
+        @Override
+        public synchronized Throwable getCause() {
+            throw new AssertionError("no cause");
+        }
+    }
+
     static class JsonParseException extends IOException {}
 
     /** As java.net.http has it. */
@@ -163,6 +184,7 @@ class ClassifyTest {
                 Arguments.of(new Throwable(), "other"),
                 Arguments.of(new OutOfMemoryError(), "other"),
                 Arguments.of(new NastyException(), "other"),
+                Arguments.of(new NastyError(), "other"),
                 Arguments.of(null, "other"));
     }
 
@@ -175,19 +197,52 @@ class ClassifyTest {
     @Test
     void aMessageThatBreaksIsAsGoodAsNone() {
         assertEquals("invalid_request", Classify.of(new NastyException(), 400));
+        assertEquals("invalid_request", Classify.of(new NastyError(), 400));
     }
 
-    @ParameterizedTest
-    @CsvSource({
-        "400, invalid_request", "401, auth", "402, quota", "403, permission", "404, not_found", "407, auth",
-        "408, timeout", "410, not_found", "424, server_error", "524, timeout",
-        "409, invalid_request", "413, invalid_request", "422, invalid_request", "429, rate_limit", "499, cancelled",
-        "500, server_error", "502, server_error", "503, overloaded", "504, timeout", "529, overloaded", "0, other",
-        "200, other", "-1, other", "2147483647, other",
-    })
-    void aStatusCodeHasAType(int status, String type) {
-        assertEquals(type, Classify.of(new ServiceException(status, null)));
-        assertEquals(type, Classify.of(null, status));
+    /** The cases of client/errors.json, which the clients of all languages agree on. */
+    private static List<JsonObject> shared(String part, int atLeast) {
+        List<JsonObject> cases = Vectors.objects(Path.of("..", "errors.json"), part);
+        assertTrue(cases.size() >= atLeast, part);
+        return cases;
+    }
+
+    private static String typeOf(JsonObject each) {
+        return each.get("type").isJsonNull() ? "other" : each.get("type").getAsString();
+    }
+
+    private static int statusOf(JsonObject each) {
+        return each.has("status") ? each.get("status").getAsInt() : 0;
+    }
+
+    @Test
+    void everySharedStatusCodeHasItsType() {
+        for (JsonObject each : shared("statuses", 500)) {
+            int status = statusOf(each);
+            assertEquals(typeOf(each), Classify.of(new ServiceException(status, null)), each::toString);
+            assertEquals(typeOf(each), Classify.of(null, status), each::toString);
+            assertEquals(typeOf(each), Classify.of(new RuntimeException(), status), each::toString);
+        }
+    }
+
+    @Test
+    void everySharedCodeHasItsType() {
+        List<JsonObject> cases = new ArrayList<>(shared("codes", 20));
+        cases.addAll(shared("both", 50));
+        for (JsonObject each : cases) {
+            ServiceException failure = new ServiceException(statusOf(each), each.get("code").getAsString());
+            assertEquals(typeOf(each), Classify.of(failure), each::toString);
+            ServiceException withoutStatus = new ServiceException(0, each.get("code").getAsString());
+            assertEquals(typeOf(each), Classify.of(withoutStatus, statusOf(each)), each::toString);
+        }
+    }
+
+    @Test
+    void everySharedMessageHasItsType() {
+        for (JsonObject each : shared("messages", 15)) {
+            RuntimeException failure = new RuntimeException(each.get("message").getAsString());
+            assertEquals(typeOf(each), Classify.of(failure, statusOf(each)), each::toString);
+        }
     }
 
     @Test

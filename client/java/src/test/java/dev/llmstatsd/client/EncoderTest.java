@@ -90,6 +90,13 @@ class EncoderTest {
                 + "llm_prompt_tokens_total:5|c\nllm_completion_tokens_total:2|c\nllm_cached_tokens_total:1|c", lines(event));
     }
 
+    /** The only double whose multiplication and addition, fused, would round to another whole number. */
+    @Test
+    void multiplicationAndAdditionAreNotFused() {
+        assertEquals("llm_request_total:1|c\nllm_cost_dollars_total:0.000000001|c",
+                lines(new Event().costDollars(4.999999999999999e-10)));
+    }
+
     @Test
     void aPartOfATokenIsRefused() {
         Event event = new Event().tokens(1.5).promptTokens(Double.NaN).completionTokens(Long.MAX_VALUE)

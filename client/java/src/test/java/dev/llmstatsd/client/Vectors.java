@@ -34,13 +34,18 @@ final class Vectors {
     private Vectors() {}
 
     static List<JsonObject> cases() {
+        return objects(Path.of("..", "vectors.json"), "cases");
+    }
+
+    /** The objects in a list of a file. */
+    static List<JsonObject> objects(Path file, String list) {
         try {
-            String text = Files.readString(Path.of("..", "vectors.json"));
-            List<JsonObject> cases = new ArrayList<>();
-            for (JsonElement each : JsonParser.parseString(text).getAsJsonObject().getAsJsonArray("cases")) {
-                cases.add(each.getAsJsonObject());
+            String text = Files.readString(file);
+            List<JsonObject> objects = new ArrayList<>();
+            for (JsonElement each : JsonParser.parseString(text).getAsJsonObject().getAsJsonArray(list)) {
+                objects.add(each.getAsJsonObject());
             }
-            return cases;
+            return objects;
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
