@@ -22,11 +22,12 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/mypy --strict
 	@cd client/python && ../../$(BIN)/mypy --strict
 
-bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about four minutes
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about eight minutes
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/scrape.py
 	@$(BIN)/python bench/memory.py
 	@$(BIN)/python bench/start.py
+	@$(BIN)/python bench/client.py
 
 install-dev: $(VENV)/.installed-dev ## the environment with everything that tests and checks need
 

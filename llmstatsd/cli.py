@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 from llmstatsd import __version__, address, config, send
 from llmstatsd.catalog import ERROR_TYPES
+from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 
 class BadConfiguration(click.ClickException):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from llmstatsd.address import Address
 from llmstatsd_client.encoding import encode
 from llmstatsd_client.event import read
 from llmstatsd_client.sender import resolve, sender
@@ -15,8 +16,6 @@ from llmstatsd_client.settings import (
     settings,
 )
 from llmstatsd_client.stats import Counts
-
-from llmstatsd.address import Address
 
 
 def chosen(to: Address | None) -> Settings:

@@ -11,7 +11,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
-from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 import llmstatsd
 from llmstatsd import address
@@ -19,6 +18,7 @@ from llmstatsd.cli import main
 from llmstatsd.config import Config, options
 from llmstatsd.wire import parse_line
 from llmstatsd.wire.event import FIELDS
+from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 DEADLINE_SECONDS = 5.0
 

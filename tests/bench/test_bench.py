@@ -1,6 +1,7 @@
 """The benches run, end by themselves and say what they measured; no figure is judged here."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -145,6 +146,20 @@ def test_memory_finds_exact_sums() -> None:
     assert result["flood"]["lines"] == 2000
     assert result["flood"]["sums"] == result["flood"]["expected_sums"]
     assert len(result["starts"]["seconds"]) == 1
+
+
+def test_the_clients_are_measured_side_by_side_and_lose_nothing() -> None:
+    result = run("client.py", "--rounds=1", "--calls=1000", "--memory-calls=1000", "--json=-")
+    ours = ["llmstatsd-client", "llmstatsd-client, buffered"]
+    theirs = ["datadog", "datadog, buffered", "statsd", "statsd, pipeline"]
+    assert [one["subject"] for one in result["costs"]] == [*ours, *theirs]
+    assert all(one["flat_out"] > 0 for one in result["costs"])
+    assert [one["events"] for one in result["memory"]] == [1100] * 4
+    assert result["memory"][0]["sent_datagrams"] == 1100
+    known = {"go": "Go", "cargo": "Rust"}
+    expected = [language for name, language in known.items() if shutil.which(name)]
+    assert [one["language"] for one in result["compiled"]] == expected
+    assert all(0 < one["encode"] < one["send"] for one in result["compiled"])
 
 
 def test_a_result_can_go_to_a_file(tmp_path: Path) -> None:

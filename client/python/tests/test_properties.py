@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llmstatsd.wire import parse_datagram
 
+from llmstatsd.wire import parse_datagram
 from llmstatsd_client import FIELDS, Client, encode
 from llmstatsd_client.encoding import Encoder, encode_clean, finish, split
 from llmstatsd_client.event import ERROR_TYPES, NUMBERS, read

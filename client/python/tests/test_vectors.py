@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llmstatsd.wire import parse_datagram
 
+from llmstatsd.wire import parse_datagram
 from llmstatsd_client import FIELDS, Client, encode
 from llmstatsd_client.encoding import Encoder, finish, split
 from llmstatsd_client.event import NUMBERS
