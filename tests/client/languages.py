@@ -19,6 +19,7 @@ class Language(NamedTuple):
     `acceptance` is a command that takes --threads, --calls and --buffered; `prepare` is what has to
     run once before; `native_tests` are None where pytest runs them, in a module of this folder.
     `calls` is the most that a thread makes: a shell starts a program for each.
+    `examples` are commands that each send a call; those of other languages run in their own tests.
     `full` is the count that goes up when a unix socket is full: Java and Node.js have no such
     sockets.
     """
@@ -31,6 +32,7 @@ class Language(NamedTuple):
     prepare: tuple[str, ...] = ("true",)
     variables: tuple[str, ...] = ()
     calls: int = 10_000
+    examples: tuple[tuple[str, ...], ...] = ()
     full: str = "dropped_full"
 
     @property
@@ -76,6 +78,7 @@ LANGUAGES: Final = (
         "golang-go",
         ("go", "test", "-count=1", "./..."),  # its cache does not see our vectors change
         ("go", "run", "./internal/acceptance"),
+        examples=(("go", "run", "./examples/timed"),),
     ),
     Language(
         "java",
@@ -87,6 +90,7 @@ LANGUAGES: Final = (
             "dev.llmstatsd.client.Acceptance",
         ),
         prepare=("mvn", "--quiet", "test-compile", "-Dllmstatsd.build={build}"),
+        examples=(("java", "--class-path", "{build}/classes", "examples/OneCall.java"),),
         full="dropped_error",
     ),
     Language(
@@ -95,6 +99,11 @@ LANGUAGES: Final = (
         "npm",
         ("node", "--test"),
         ("node", "tests/acceptance.mjs"),
+        examples=(
+            ("node", "examples/request.mjs"),
+            ("node", "examples/send.cjs"),
+            ("node", "examples/stream.mjs"),
+        ),
         full="dropped_error",
     ),
     Language(
@@ -110,6 +119,7 @@ LANGUAGES: Final = (
         "cargo",
         ("cargo", "test", "--quiet"),
         ("cargo", "run", "--quiet", "--release", "--example", "acceptance", "--"),
+        examples=(("cargo", "run", "--quiet", "--release", "--example", "one_call"),),
         variables=("CARGO_TARGET_DIR",),
     ),
     Language(

@@ -85,6 +85,27 @@ def test_its_own_tests_pass(language: Language, build: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("language", "example"),
+    [(language, example) for language in LANGUAGES for example in language.examples],
+    ids=lambda each: each.name if isinstance(each, Language) else each[-1],
+)
+def test_an_example_runs_and_its_call_arrives(
+    language: Language,
+    example: tuple[str, ...],
+    build: Path,
+    prepared: Callable[[Language], None],
+    daemon: RunningDaemon,
+) -> None:
+    tool(language.tool, language.package)
+    prepared(language)
+    done = language.run(example, build, **at(daemon))
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for("a call", lambda: "\nllm_request_total{" in daemon.scrape())
+    lines = daemon.value("llmstatsd_lines_total")
+    assert daemon.value("llmstatsd_accepted_lines_total") == lines
+
+
 @each_language
 @pytest.mark.parametrize("flags", [(), ("--buffered",)], ids=["at once", "buffered"])
 def test_the_daemon_shows_what_was_sent(
