@@ -11,12 +11,14 @@ Nothing here raises into the application or blocks it; `stats()` counts what was
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmstatsd_client.client import Client
 from llmstatsd_client.encoding import Encoded, encode
 from llmstatsd_client.errors import classify
 from llmstatsd_client.event import ERROR_TYPES, FIELDS, Event
+from llmstatsd_client.integrations import wrapping
 from llmstatsd_client.responses import usage
 from llmstatsd_client.stats import Stats
 from llmstatsd_client.tracker import Request
@@ -45,7 +47,10 @@ __all__ = [
     "send",
     "stats",
     "usage",
+    "wrap",
 ]
+
+T = TypeVar("T")
 
 _made: dict[str, Client] = {}
 
@@ -70,6 +75,23 @@ def request(*misplaced: Never, **fields: Unpack[Event]) -> Request:
 def stats() -> Stats:
     """`Client.stats` of the default client."""
     return default().stats()
+
+
+def wrap(sdk_client: T, client: Client | AsyncClient | None = None) -> T:
+    """Count every call of this client object of openai, anthropic or ollama, and give it back.
+
+    `client` reports the events, by default `default()`. Clones by `copy` and `with_options` count
+    too, other objects of the class do not, and wrapping twice counts once. Anything else is given
+    back as it is, with a warning in the log; a strict client raises TypeError for it.
+    """
+    reporting = client if client is not None else default()
+    try:
+        return wrapping.wrap(sdk_client, reporting)
+    except Exception as error:  # nothing may reach the application
+        if reporting._strict:
+            raise
+        logging.getLogger(__name__).warning("nothing is counted: %s", error)
+        return sdk_client
 
 
 def __getattr__(name: str) -> Any:

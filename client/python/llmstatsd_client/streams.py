@@ -6,6 +6,8 @@ import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from llmstatsd_client.errors import classify
+from llmstatsd_client.event import OTHER
 from llmstatsd_client.responses import part
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ _BEFORE_TOKENS: Final = frozenset(
     {"message_start", "ping", "response.created", "response.queued", "response.in_progress"}
 )
 """Types of the events that Anthropic and OpenAI's responses send before the first token."""
+
+_FAILED: Final = frozenset({"error", "response.failed"})
+"""Types of the events by which OpenAI's responses fail: its SDK does not raise then."""
 
 
 class _Wrapped(Generic[T]):
@@ -43,9 +48,12 @@ class _Wrapped(Generic[T]):
             return
 
     def _came(self, chunk: T) -> T:
-        if not _is_before_tokens(chunk):
+        kind = part(chunk, "type")
+        if type(kind) is not str or kind not in _BEFORE_TOKENS | _FAILED:
             self._request.token()
         self._request.usage(chunk)
+        if type(kind) is str and kind in _FAILED:
+            self._request.error(_failure(chunk))
         return chunk
 
     def _failed(self, error: BaseException) -> None:
@@ -61,9 +69,13 @@ class _Wrapped(Generic[T]):
                 raise ours from None
 
 
-def _is_before_tokens(chunk: object) -> bool:
-    kind = part(chunk, "type")
-    return type(kind) is str and kind in _BEFORE_TOKENS
+def _failure(chunk: object) -> str:
+    """The error type of an event that says that the call has failed."""
+    for told in (chunk, part(chunk, "error"), part(part(chunk, "response"), "error")):
+        kind = classify(told)
+        if kind != OTHER:
+            return kind
+    return "server_error"
 
 
 class Stream(_Wrapped[T], Iterator[T]):
