@@ -10,10 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from datadog.dogstatsd.base import DogStatsd
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from statsd import StatsClient
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 
@@ -112,51 +110,6 @@ def _promtool(promtool: str, scrape: str) -> tuple[int, str]:
     return checked.returncode, checked.stdout + checked.stderr
 
 
-def test_the_dogstatsd_client_of_pypi_works_unchanged(daemon: RunningDaemon) -> None:
-    host, port = daemon.udp
-    client = DogStatsd(host=host, port=port, disable_telemetry=True, disable_buffering=False)
-    tags = ["model:gpt-4o", "operation:chat"]
-    for _ in range(20):
-        client.increment("llm.request", tags=tags)
-        client.histogram("llm.request.duration.seconds", 0.75, tags=tags)
-        client.distribution("llm.total.duration.seconds", 1.5, tags=["model:gpt-4o"])
-        client.timing("llm.prompt_eval_duration", 40, tags=["model:gpt-4o"])
-    client.gauge("app.workers", 7, tags=["pool:a"])
-    client.set("app.users", "alice")
-    client.event("deploy", "done")
-    client.service_check("app.up", 0)
-    client.flush()
-    daemon.wait_for_value(20, "llm_request_total", **CALL)
-    daemon.wait_for_value(7, "app_workers", pool="a")
-    daemon.wait_for_value(20, "llm_request_duration_seconds_count", **CALL)
-    daemon.wait_for_value(30, "llm_total_duration_seconds_sum", model="gpt-4o")
-    daemon.wait_for_value(20, "llm_prompt_eval_duration_seconds_count", model="gpt-4o")
-    daemon.wait_for_value(1, "llmstatsd_set_aside_lines_total", kind="event")
-    daemon.wait_for_value(1, "llmstatsd_set_aside_lines_total", kind="service_check")
-    assert _refused(daemon) == 0
-    client.close_socket()
-
-
-def test_the_statsd_client_of_pypi_works_unchanged(daemon: RunningDaemon) -> None:
-    host, port = daemon.udp
-    plain = StatsClient(host, port)
-    with plain.pipeline() as client:
-        for _ in range(10):
-            client.incr("llm.request")
-            client.timing("llm.request.duration", 250)
-        client.gauge("app.queue", 5)
-        client.gauge("app.queue", 2, delta=True)
-        client.incr("app.sampled", 3, rate=1)
-        client.set("app.users", "alice")
-    plain.close()
-    unknown = {"model": "unknown", "operation": "unknown"}
-    daemon.wait_for_value(10, "llm_request_total", **unknown)
-    daemon.wait_for_value(2.5, "llm_request_duration_seconds_sum", **unknown)
-    daemon.wait_for_value(7, "app_queue")
-    daemon.wait_for_value(3, "app_sampled_total")
-    assert _refused(daemon) == 0
-
-
 def test_a_json_event_from_a_shell_updates_its_series(daemon: RunningDaemon) -> None:
     event = {"model": "gpt-4o", "operation": "chat", "duration_seconds": 0.5, "error": "rate_limit"}
     daemon.send(json.dumps(event).encode())
@@ -189,7 +142,12 @@ def test_a_datagram_of_the_largest_size_is_taken_whole(daemon: RunningDaemon) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_the_daemon_cleanly(daemon: RunningDaemon, number: int) -> None:
+def test_a_signal_ends_the_daemon_cleanly(start_daemon: StartDaemon, number: int) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may run under nohup themselves
+    try:
+        daemon = start_daemon()
+    finally:
+        signal.signal(number, before)
     assert daemon.end(number) == 0
     assert "Traceback" not in daemon.log.read_text()
 
