@@ -164,7 +164,8 @@ class Queue:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._counts.dropped_full += len(self._waiting)
+        left = len(self._waiting)
+        self._counts.dropped_full += left
         self.reset()
 
     def stop(self) -> None:
@@ -192,6 +193,7 @@ class Queue:
         counts = self._counts
         while self._waiting:
             datagram = self._waiting.popleft()
+            size = len(datagram)
             self._rest.clear()
             try:
                 await link.send(datagram)
@@ -202,7 +204,7 @@ class Queue:
                 raise
             else:
                 counts.sent_datagrams += 1
-                counts.sent_bytes += len(datagram)
+                counts.sent_bytes += size
 
 
 class Link:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from llmstatsd_client.encoding import Prepared, finish, split
+from llmstatsd_client.threads import start
 
 FLUSH_SECONDS: Final = 0.3
 """Longest that an event waits."""
@@ -123,10 +124,7 @@ class Buffer:
         """Start the thread; False where none is to be had, as at the end of the interpreter."""
         self._has_thread = True
         self._before_start()
-        try:
-            _thread.start_new_thread(_keep_flushing, (self,))
-        except RuntimeError:
-            self._has_thread = False
+        self._has_thread = start(_keep_flushing, self)
         return self._has_thread
 
     def _wake(self) -> None:

@@ -130,7 +130,8 @@ class BaseClient:
             raise ValueError("the client is closed")
 
     def _refuse(self, refused: Refused, misplaced: int, unknown: list[str]) -> None:
-        self._counts.refused_fields += len(refused) + misplaced + len(unknown)
+        fields = len(refused) + misplaced + len(unknown)
+        self._counts.refused_fields += fields
         if not self._strict:
             return
         for problem in refused.values():

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from llmstatsd_client.settings import Destination, Udp, Unix
 from llmstatsd_client.stats import Counts
+from llmstatsd_client.threads import start
 
 RESOLVE_SECONDS: Final = 60.0
 """A name is looked up again after so long."""
@@ -82,8 +83,9 @@ class Sender:
 
     def _sent(self, datagram: bytes) -> None:
         counts = self._counts
+        size = len(datagram)
         counts.sent_datagrams += 1
-        counts.sent_bytes += len(datagram)
+        counts.sent_bytes += size
 
     def _failed(self, datagram: bytes, error: OSError) -> None:
         if self._deserves_another_try(error):
@@ -210,9 +212,7 @@ class NameSender(Sender):
             return
         self._looked_at = time.monotonic()
         self._look_at = self._looked_at + RESOLVE_SECONDS
-        try:
-            _thread.start_new_thread(self._look, (looking,))
-        except RuntimeError:  # no thread is to be had, as at the end of the interpreter
+        if not start(self._look, looking):
             looking.release()
             return
         if not self._has_waited:

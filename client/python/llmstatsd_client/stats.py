@@ -31,7 +31,8 @@ class Counts:
     """The counts while they grow.
 
     `counts.events += 1` needs no lock: the interpreter lets another thread or a signal handler in
-    only at a call or at a jump back (CPython since 3.10), and there is none within it.
+    only at a call or at a jump back (CPython since 3.10), and there is none within it. So what is
+    added must be at hand: `counts.sent_bytes += len(datagram)` would lose counts.
     On a free-threaded build a count may fall short under contention.
     """
 

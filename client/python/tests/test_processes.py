@@ -109,6 +109,21 @@ sys.exit()
     assert received(receiver) == 2
 
 
+def test_an_interpreter_that_ends_with_a_thread_just_started_does_not_crash(receiver: Any) -> None:
+    times = 20
+    for _ in range(times):
+        run(
+            """
+import atexit, llmstatsd_client.client as module
+atexit.unregister(module._flush_all)  # so that the thread has no time to begin
+client = Client(port=port, buffered=True)
+client.send(model="m")
+""",
+            receiver.port,
+        )
+    assert received(receiver) == times
+
+
 def test_what_is_sent_after_the_flush_at_exit_does_not_wait(receiver: Any) -> None:
     run(
         """
