@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-METADATA := setup.cfg pyproject.toml $(wildcard setup.py) client/python/setup.cfg client/python/pyproject.toml
+COMPILED := $(wildcard llmstatsd/*.h llmstatsd/*/*.h llmstatsd/*/*.p[yx][xd])
+METADATA := setup.cfg pyproject.toml setup.py $(COMPILED) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench kit install-dev servers clean

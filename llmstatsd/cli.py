@@ -26,10 +26,10 @@ class BadConfiguration(click.ClickException):
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from llmstatsd.series.hotpath import LANE
+        from llmstatsd.series import lanes
 
-        python = platform.python_version()
-        click.echo(f"llmstatsd {__version__} (lane: {LANE}, Python {python})")
+        lane, python = lanes.choose("auto").name, platform.python_version()
+        click.echo(f"llmstatsd {__version__} (lane: {lane}, Python {python})")
         context.exit()
 
 

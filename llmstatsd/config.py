@@ -24,6 +24,7 @@ from llmstatsd import address
 from llmstatsd.catalog import CATALOG
 from llmstatsd.series import naming
 from llmstatsd.series.family import lines_of, values_from_start
+from llmstatsd.series.lanes import NO_EXTENSIONS, LaneName
 from llmstatsd.series.limits import Limits
 
 FILE_BYTES_LIMIT: Final = 1 << 20
@@ -37,8 +38,7 @@ EXTRA_LABELS_LIMIT: Final = 8
 
 VARIABLE_PREFIX: Final = "LLMSTATSD_"
 NO_OPTIONS: Final = frozenset(
-    {"LLMSTATSD_NO_EXTENSIONS"}
-    | {f"LLMSTATSD_{name}" for name in ("HOST", "PORT", "SOCKET", "DISABLE")}
+    {NO_EXTENSIONS} | {f"LLMSTATSD_{name}" for name in ("HOST", "PORT", "SOCKET", "DISABLE")}
 )
 """Variables with the prefix that belong to the build and to the clients."""
 
@@ -159,6 +159,22 @@ class Statsd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Resolved pairs of name and suffix kept for the hot path.",
         ),
     ] = 16384
+    lane: Annotated[
+        LaneName,
+        Meta(
+            description="How datagrams are taken in: by the compiled extension or by Python;"
+            " `auto` takes the extension where it is installed."
+        ),
+    ] = "auto"
+    lanes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Sockets on the one address, each with a thread; for the compiled lane"
+            " only, and for more senders than one core can serve.",
+        ),
+    ] = 1
     librato_tags: Annotated[bool, Meta(description="Read tags in the name as in `name#k=v`.")] = (
         True
     )

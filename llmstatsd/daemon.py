@@ -14,11 +14,15 @@ from prometheus_client.registry import Collector
 
 from llmstatsd import __version__, address, garbage
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
+from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
+from llmstatsd.intake import sockets
+from llmstatsd.intake.lanes import LaneFailedError, LaneIntake
 from llmstatsd.intake.udp import UdpIntake
-from llmstatsd.series.hotpath import LANE, HotPath
+from llmstatsd.series import lanes
+from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.telemetry import Telemetry
 from llmstatsd.web.app import WebStats, create_app
@@ -40,21 +44,27 @@ class BindError(Exception):
 
 
 class Daemon:
-    """One running daemon: socket, hot path, store, web, and the work that time brings."""
+    """One running daemon: sockets, hot path, store, web, and the work that time brings."""
 
     def __init__(self, config: Config) -> None:
-        """Bind every socket; BindError names the one that fails."""
+        """Bind every socket; BindError names the one that fails.
+
+        Raises lanes.LaneMissingError when the configuration wants a lane that is not there.
+        """
         self._config = config
-        self._store = _store(config)
-        self._hot_path = HotPath(self._store, _dialect(config), config.statsd.cache_entries)
-        self._intake = _bind_intake(config, self._hot_path)
+        twin = lanes.choose(config.statsd.lane)
+        self._store = _store(config, twin)
+        self._hot_path, self._intake = self._take_in_by(twin, _bind_udp(config, twin))
         self._is_ready = False
         self._stopping = asyncio.Event()
         self._born = self._store.ledger.born
         self._logged: dict[str, tuple[float, int]] = {}
         self._web_stats = WebStats()
         self._gpus = GpuCollector(config.gpu.interval_seconds)
-        exposition = Exposition(self._store, list(self._collectors()))
+        self._telemetry = Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
+        exposition = Exposition(
+            self._store, list(self._collectors()), renderers.renderers(twin.name)
+        )
         app = create_app(
             exposition,
             is_ready=lambda: self._is_ready,
@@ -63,6 +73,18 @@ class Daemon:
         )
         self._web = WebServer(app, config.http)
         self._web_address = _bind_web(self._web, config)
+
+    def _take_in_by(
+        self, twin: lanes.Twin, bound: list[sockets.UdpSocket]
+    ) -> tuple[lanes.HotPath, UdpIntake | LaneIntake]:
+        statsd = self._config.statsd
+        if twin is lanes.PORTABLE:
+            portable = HotPath(self._store, _dialect(self._config), statsd.cache_entries)
+            return portable, UdpIntake(bound, portable.feed_together)
+        compiled = lanes.CompiledHotPath(
+            self._store, _dialect(self._config), statsd.cache_entries, statsd.lanes
+        )
+        return compiled, LaneIntake(bound, compiled.lanes)
 
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
@@ -74,7 +96,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         await self._intake.start()
         tasks = [
-            asyncio.create_task(self._intake.run(), name="intake"),
+            asyncio.create_task(self._take_in(), name="intake"),
             asyncio.create_task(self._web.serve(), name="web"),
             asyncio.create_task(self._keep_time(), name="time"),
         ]
@@ -92,6 +114,30 @@ class Daemon:
         """Begin to stop, as a signal does."""
         self._stopping.set()
 
+    async def _take_in(self) -> None:
+        try:
+            await self._intake.run()
+        except LaneFailedError:
+            self._is_ready = False
+            logger.exception("not ready: the portable lane takes over")
+            await self._fall_back()
+            self._is_ready = not self._stopping.is_set()
+            await self._intake.run()
+
+    async def _fall_back(self) -> None:
+        """Go on by the portable lane, with the same sockets, cells and counts."""
+        self._hot_path.settle()
+        statsd = self._config.statsd
+        hot_path = HotPath(
+            self._store, _dialect(self._config), statsd.cache_entries, self._hot_path.stats
+        )
+        self._intake.stats.lane_failures += 1
+        intake = UdpIntake(self._intake.sockets, hot_path.feed_together, self._intake.stats)
+        self._hot_path = self._telemetry.hot_path = hot_path
+        self._intake = self._telemetry.intake = intake
+        await intake.start()
+        logger.warning("ready again: lane=%s", hot_path.lane)
+
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         intake, web, time = tasks
         await self._intake.stop()
@@ -99,14 +145,15 @@ class Daemon:
         time.cancel()
         ended = await asyncio.gather(intake, web, time, return_exceptions=True)
         self._say_stopped()
-        self._intake.close()
+        for each in self._intake.sockets:
+            each.close()
         self._gpus.stop()
         for outcome in ended:
             if isinstance(outcome, Exception):
                 raise outcome
 
     def _say_stopped(self) -> None:
-        memory = self._intake.memory()
+        memory = sockets.memory_of(self._intake.sockets)
         stats = self._hot_path.stats
         logger.info(
             "stopped: %d datagrams, %d lines, %d refused, %d dropped by the kernel",
@@ -117,7 +164,7 @@ class Daemon:
         )
 
     def _collectors(self) -> Iterator[Collector]:
-        yield Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
+        yield self._telemetry
         if self._config.host.enabled:
             yield HostCollector(self._config.host.disk_path)
         yield self._gpus
@@ -127,15 +174,18 @@ class Daemon:
         yield GCCollector(registry=registry)
 
     def _say_ready(self) -> None:
-        host, port = self._intake.address
+        first = self._intake.sockets[0]
+        host, port = first.address
         logger.info(
             "llmstatsd %s ready: lane=%s statsd_udp=%s http=%s",
             __version__,
-            LANE,
+            self._hot_path.lane,
             address.Address(host, port),
             self._web_address,
         )
-        asked, granted = self._intake.asked_buffer_bytes, self._intake.buffer_bytes
+        if self._config.statsd.lane == "auto" and (reason := lanes.why_missing()):
+            logger.info("the portable lane runs, since %s", reason)
+        asked, granted = first.asked_buffer_bytes, first.buffer_bytes
         if granted < asked:
             logger.warning(
                 "the kernel clamped the receive buffer to %d of %d bytes; "
@@ -151,7 +201,8 @@ class Daemon:
         sweep_at = collect_at = loop.time()
         while True:
             now = loop.time()
-            self._store.end_minutes(now)
+            with self._store.gate:
+                self._store.end_minutes(now)
             self._log_refused(now)
             self._set_cells_aside()
             if idle and now >= sweep_at:
@@ -172,7 +223,7 @@ class Daemon:
     def _log_refused(self, now: float) -> None:
         stats = self._hot_path.stats
         interval = self._config.log.refused_interval_seconds
-        for reason, line in stats.refused_lines.items():
+        for reason, line in list(stats.refused_lines.items()):
             logged_at, logged_count = self._logged.get(reason, (-interval, 0))
             count = stats.refused[reason]
             if count > logged_count and now - logged_at >= interval:
@@ -199,7 +250,7 @@ def run(config: Config) -> int:
 def _run_to_its_end(config: Config) -> int:
     try:
         uvloop.run(_serve(config))
-    except BindError as error:
+    except (BindError, lanes.LaneMissingError) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
     except Exception:
@@ -232,7 +283,7 @@ async def _serve(config: Config) -> None:
     await daemon.run()
 
 
-def _store(config: Config) -> Store:
+def _store(config: Config, twin: lanes.Twin) -> Store:
     return Store(
         config.limits,
         aliases=config.aliases,
@@ -241,6 +292,7 @@ def _store(config: Config) -> Store:
             name: SeriesRules(series.buckets, series.extra_labels)
             for name, series in config.series.items()
         },
+        instruments=twin.instruments,
     )
 
 
@@ -254,10 +306,11 @@ def _dialect(config: Config) -> Dialect:
     )
 
 
-def _bind_intake(config: Config, hot_path: HotPath) -> UdpIntake:
-    host, port = address.parse(config.statsd.udp)
+def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.UdpSocket]:
+    statsd = config.statsd
+    count = 1 if twin is lanes.PORTABLE else statsd.lanes
     try:
-        return UdpIntake(host, port, config.statsd.receive_buffer_bytes, hot_path.feed_together)
+        return sockets.bind(*address.parse(statsd.udp), statsd.receive_buffer_bytes, count)
     except OSError as error:
         raise BindError(f"cannot bind UDP {config.statsd.udp}: {error.strerror}") from error
 

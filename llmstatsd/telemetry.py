@@ -22,9 +22,12 @@ from prometheus_client.registry import Collector
 
 from llmstatsd import __version__
 from llmstatsd.catalog import CATALOG, OTHER
+from llmstatsd.intake import sockets
+from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series.family import Family
-from llmstatsd.series.hotpath import LANE, HotPath
+from llmstatsd.series.lanes import HotPath
+from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import Store
 from llmstatsd.web.app import WebStats
 
@@ -43,28 +46,29 @@ UNDECLARED_SHOWN: Final = 10
 class Telemetry(Collector):
     """Collects every stage's stats."""
 
-    intake: UdpIntake
+    intake: UdpIntake | LaneIntake
     hot_path: HotPath
     store: Store
     web: WebStats
 
     def collect(self) -> list[Metric]:
         """The families in stage order, all read at one time, so that the ladder adds up."""
-        return list(self._families())
+        self.hot_path.settle()
+        return list(self._families(self.hot_path.stats))
 
-    def _families(self) -> Iterator[Metric]:
-        yield _build_info()
-        yield from self._intake()
-        yield from self._wire()
+    def _families(self, lines: LineStats) -> Iterator[Metric]:
+        yield _build_info(self.hot_path.lane)
+        yield from self._intake(lines)
+        yield from self._wire(lines)
         yield from self._series()
         yield from self._cardinality()
         yield from self._web()
 
-    def _intake(self) -> Iterator[Metric]:
-        lines, intake = self.hot_path.stats, self.intake.stats
+    def _intake(self, lines: LineStats) -> Iterator[Metric]:
+        intake = self.intake.stats
         yield _counter("datagrams", "Datagrams received.", lines.datagrams)
         yield _counter("received_bytes", "Bytes of datagrams received.", lines.bytes)
-        memory = self.intake.memory()
+        memory = sockets.memory_of(self.intake.sockets)
         if memory is not None:
             yield _counter(
                 "kernel_dropped_datagrams",
@@ -78,8 +82,8 @@ class Telemetry(Collector):
             )
         yield _gauge(
             "receive_buffer_bytes",
-            "Receive buffer granted by the kernel.",
-            self.intake.buffer_bytes,
+            "Receive buffer granted by the kernel, of all sockets together.",
+            sum(each.buffer_bytes for each in self.intake.sockets),
         )
         yield _counter(
             "queue_dropped_datagrams",
@@ -91,9 +95,13 @@ class Telemetry(Collector):
             "Most datagrams that ever waited between the socket and the consumer.",
             intake.queue_high_water,
         )
+        yield _counter(
+            "lane_failures",
+            "Compiled lanes that ended by a bug, so that the portable one took over.",
+            intake.lane_failures,
+        )
 
-    def _wire(self) -> Iterator[Metric]:
-        stats = self.hot_path.stats
+    def _wire(self, stats: LineStats) -> Iterator[Metric]:
         yield _counter("lines", "Lines received, empty ones not counted.", stats.lines)
         yield _counter(
             "accepted_lines", "Lines all of whose samples reached a series.", stats.accepted
@@ -116,8 +124,9 @@ class Telemetry(Collector):
             "Meanings that were resolved because the cache had none.",
             stats.cache_misses,
         )
-        yield _gauge("cache_entries", "Resolved meanings in the cache.", len(self.hot_path.cache))
-        yield _gauge("cache_entries_limit", "Bound of the cache.", self.hot_path.cache.limit)
+        hot_path = self.hot_path
+        yield _gauge("cache_entries", "Resolved meanings in the cache.", hot_path.cache_entries)
+        yield _gauge("cache_entries_limit", "Bound of the cache.", hot_path.cache_entries_limit)
 
     def _series(self) -> Iterator[Metric]:
         store = self.store
@@ -176,7 +185,7 @@ class Telemetry(Collector):
 
 def _shown(store: Store) -> list[Family]:
     """The documented series in use, and of the undeclared ones those that fold most."""
-    used = [family for family in store.families.values() if family.cells]
+    used = [family for family in list(store.families.values()) if family.cells]
     undeclared = [family for family in used if family.name not in CATALOG]
     most = nlargest(UNDECLARED_SHOWN, undeclared, key=lambda family: sum(family.folded.values()))
     return [family for family in used if family.name in CATALOG or family in most]
@@ -197,8 +206,8 @@ def _counters(name: str, text: str, label: str, values: Iterable[tuple[str, int]
     return family
 
 
-def _build_info() -> Metric:
-    about = {"version": __version__, "python": platform.python_version(), "lane": LANE}
+def _build_info(lane: str) -> Metric:
+    about = {"version": __version__, "python": platform.python_version(), "lane": lane}
     return InfoMetricFamily("llmstatsd_build", "Version, Python and lane of the daemon.", about)
 
 
@@ -218,7 +227,7 @@ def _label_values(families: list[Family]) -> Metric:
         labels=["series", "label"],
     )
     for family in families:
-        for label, budget in family.budgets.items():
+        for label, budget in list(family.budgets.items()):
             gauge.add_metric([family.name, label], budget.held)
     return gauge
 
@@ -230,7 +239,7 @@ def _estimates(families: list[Family]) -> Metric:
         labels=["series", "label"],
     )
     for family in families:
-        for label, budget in family.budgets.items():
+        for label, budget in list(family.budgets.items()):
             if budget.folded is not None:
                 gauge.add_metric([family.name, label], round(budget.estimate()))
     return gauge
@@ -255,7 +264,7 @@ def _heaviest(families: list[Family]) -> Metric:
         labels=["series", "label", "value"],
     )
     for family in families:
-        for label, budget in family.budgets.items():
+        for label, budget in list(family.budgets.items()):
             if budget.heaviest is not None:
                 for value, count in budget.heaviest.top(HEAVIEST_SHOWN, HEAVIEST_SHARE):
                     gauge.add_metric([family.name, label, value], count)

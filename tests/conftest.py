@@ -17,6 +17,7 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import twins
 from tests.tools import tool
 
 DEADLINE_SECONDS: Final = 30.0
@@ -112,6 +113,16 @@ class RunningDaemon:
 
 
 StartDaemon = Callable[..., RunningDaemon]
+
+
+@pytest.fixture(scope="module", params=twins.BOTH)
+def each_lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whatever daemon a module starts runs the portable lane, and once more the compiled one."""
+    lane: str = request.param
+    twins.twin(lane)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMSTATSD_STATSD_LANE", lane)
+        yield lane
 
 
 @pytest.fixture

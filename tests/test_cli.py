@@ -16,6 +16,7 @@ import llmstatsd
 from llmstatsd import address
 from llmstatsd.cli import main
 from llmstatsd.config import Config, options
+from llmstatsd.series import lanes
 from llmstatsd.wire import parse_line
 from llmstatsd.wire.event import FIELDS
 from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
@@ -53,10 +54,15 @@ def send_to(
 # llmstatsd
 
 
+def test_the_version_says_portable_where_the_extension_is_switched_off() -> None:
+    result = run("--version", environ={lanes.NO_EXTENSIONS: "1"})
+    assert "(lane: portable," in result.output
+
+
 def test_the_version_names_lane_and_python() -> None:
     result = run("--version")
-    python = platform.python_version()
-    assert result.output == f"llmstatsd {llmstatsd.__version__} (lane: portable, Python {python})\n"
+    python, lane = platform.python_version(), lanes.choose("auto").name
+    assert result.output == f"llmstatsd {llmstatsd.__version__} (lane: {lane}, Python {python})\n"
     assert result.exit_code == 0
 
 

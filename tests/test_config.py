@@ -89,6 +89,8 @@ OTHER_VALUES = {"boolean": "false", "integer": "4096", "number": "2.5", "text": 
 OTHER_TEXTS = {
     "statsd.udp": "[::1]:0",
     "statsd.absolute_signed_gauges": "true",
+    "statsd.lane": "portable",
+    "statsd.lanes": "4",
     "http.listen": "127.0.0.1:0",
     "http.gzip_level": "9",
     "limits.labels_per_series": "3",

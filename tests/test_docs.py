@@ -13,7 +13,9 @@ from prometheus_client.metrics_core import Metric
 from llmstatsd.catalog import CATALOG
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
-from llmstatsd.intake.udp import IntakeStats, Memory, UdpIntake
+from llmstatsd.intake.sockets import IntakeStats, Memory
+from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.store import Store
@@ -60,7 +62,7 @@ def documented_rows() -> list[Series]:
     return rows
 
 
-def folded_store() -> tuple[HotPath, Store]:
+def folded_store() -> tuple[lanes.HotPath, Store]:
     """A store in which every series of the telemetry has something to show."""
     store = Store(Limits(label_values=1))
     hot_path = HotPath(store, Dialect(), 100)
@@ -72,7 +74,8 @@ def folded_store() -> tuple[HotPath, Store]:
 def families() -> Iterator[Metric]:
     """Every family of every collector that the daemon registers."""
     hot_path, store = folded_store()
-    intake = SimpleNamespace(stats=IntakeStats(), buffer_bytes=4096, memory=lambda: Memory(0, 0))
+    bound = SimpleNamespace(buffer_bytes=4096, memory=lambda: Memory(0, 0))
+    intake = SimpleNamespace(stats=IntakeStats(), sockets=[bound])
     yield from Telemetry(cast("UdpIntake", intake), hot_path, store, WebStats()).collect()
     yield from HostCollector("/").describe()
     yield from GpuCollector(5).describe()
@@ -153,14 +156,16 @@ def test_the_index_names_every_page() -> None:
 
 def test_the_code_map_names_every_module_and_no_other() -> None:
     text = (DOCS / "explanation" / "architecture.md").read_text()
-    on_page = set(re.findall(r"^\| `(llmstatsd/\S+\.py)` \|", text, re.MULTILINE))
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmstatsd").rglob("*.py")}
-    assert on_page == {path for path in modules if not path.endswith("__.py")}
+    on_page = set(re.findall(r"^\| `(llmstatsd/\S+\.(?:pyx?|h))` \|", text, re.MULTILINE))
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmstatsd").rglob("*")}
+    assert on_page == {
+        path for path in modules if path.endswith((".py", ".pyx", ".h")) and "__" not in path
+    }
 
 
 def test_every_bound_stands_where_the_page_says() -> None:
     text = (DOCS / "explanation" / "overload.md").read_text()
-    rows = re.findall(r"\| `([\w/]+\.py)`, `(\w+)` \|$", text, re.MULTILINE)
+    rows = re.findall(r"\| `([\w/]+\.pyx?)`, `(\w+)` \|$", text, re.MULTILINE)
     assert rows
     for path, constant in rows:
         declared = re.compile(rf"^ *{constant}\b.* = ", re.MULTILINE)

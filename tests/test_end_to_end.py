@@ -1,6 +1,7 @@
 """Real clients over real sockets, a real scrape, read by Prometheus' own tools."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+
+pytestmark = pytest.mark.usefixtures("each_lane")
 
 MEBIBYTES_16 = 16 << 20
 
@@ -204,6 +207,25 @@ def test_a_bad_configuration_ends_the_start_with_3(tmp_path: Path) -> None:
     assert ended.returncode == 3
     assert "limits.label_values" in ended.stderr
     assert "label_sets" in ended.stderr
+
+
+def test_a_lane_that_is_missing_ends_the_start_with_3() -> None:
+    command = [sys.executable, "-m", "llmstatsd", "serve", "--statsd-lane", "compiled"]
+    addresses = ["--statsd-udp", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    environ = {**os.environ, "LLMSTATSD_NO_EXTENSIONS": "1"}
+    done = subprocess.run(
+        [*command, *addresses], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert "LLMSTATSD_NO_EXTENSIONS is set" in done.stderr
+
+
+def test_the_lane_is_said_at_the_start_and_in_the_scrape(
+    daemon: RunningDaemon, each_lane: str
+) -> None:
+    assert f"ready: lane={each_lane} " in daemon.log.read_text()
+    [info] = [line for line in daemon.scrape().splitlines() if line.startswith("llmstatsd_build_")]
+    assert f'lane="{each_lane}"' in info
 
 
 def test_one_sample_line_per_reason_is_logged(daemon: RunningDaemon) -> None:

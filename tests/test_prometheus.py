@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import RunningDaemon, wait_for
 from tests.servers import Prometheus
 
+pytestmark = pytest.mark.usefixtures("each_lane")
+
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:

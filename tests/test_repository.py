@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
     "send": {"address"},
-    "intake": {"address"},
+    "intake": {"address", "intake"},
     "wire": {"catalog", "wire"},
     "series": {"catalog", "series", "wire"},
     "exposition": {"catalog", "exposition", "series"},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -9,7 +10,7 @@ from prometheus_client.utils import floatToGoString
 
 from llmstatsd.series import naming
 from llmstatsd.series.family import Family
-from llmstatsd.series.instruments import HistogramCell
+from llmstatsd.series.instruments import Histogram
 from llmstatsd.series.store import Store
 
 
@@ -39,16 +40,17 @@ def _empty(family: Family) -> Metric:
 
 def _filled(family: Family) -> Metric:
     metric = _empty(family)
-    for cell in list(family.cells.values()):
+    cells: list[Any] = list(family.cells.values())
+    for cell in cells:
         labels = dict(zip(*cell.label_set, strict=True))
-        if isinstance(cell, HistogramCell):
+        if family.type == "histogram":
             _add_histogram(metric, labels, cell)
         else:
             metric.add_sample(family.name, labels, cell.value)
     return metric
 
 
-def _add_histogram(metric: Metric, labels: dict[str, str], cell: HistogramCell) -> None:
+def _add_histogram(metric: Metric, labels: dict[str, str], cell: Histogram) -> None:
     counts = [round(count) for count in accumulate(cell.counts)]
     bounds = [*map(floatToGoString, cell.bounds), "+Inf"]
     for bound, count in zip(bounds, counts, strict=True):

@@ -10,7 +10,7 @@ Formats: Prometheus, "Exposition formats"; OpenMetrics 1.0 specification.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prometheus_client.exposition import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -26,7 +26,7 @@ from llmstatsd.series import naming
 from llmstatsd.series.family import Family
 from llmstatsd.series.instruments import (
     AnyCell,
-    HistogramCell,
+    Histogram,
     LabelSet,
 )
 from llmstatsd.series.store import Store
@@ -64,11 +64,28 @@ def negotiate(accept: str) -> Format:
     return OPENMETRICS if content_type.startswith("application/openmetrics-text") else TEXT
 
 
+Render = Callable[[Sequence[Any], str], bytes]
+"""Renders the lines of cells of one series, whose name is given."""
+
+
+class Renderers(NamedTuple):
+    """How one twin renders cells: those with a single number, and histograms."""
+
+    single: Render
+    histogram: Render
+
+
 class Exposition:
     """All families of a store, and after them those of the collectors, in order."""
 
-    def __init__(self, store: Store, collectors: Sequence[Collector] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        collectors: Sequence[Collector] = (),
+        renderers: Renderers | None = None,
+    ) -> None:
         self._store = store
+        self._renderers = renderers or PORTABLE
         self._collectors = tuple(collectors)
 
     def chunks(self, chosen: Format, names: frozenset[str] | None = None) -> Iterator[bytes]:
@@ -78,7 +95,7 @@ class Exposition:
         """
         for family in list(self._store.families.values()):
             if family.cells or not family.is_extra:
-                yield from _family_chunks(family, chosen, names)
+                yield from self._family_chunks(family, chosen, names)
         for collector in self._collectors:
             for metric in collector.collect():
                 if names is not None:
@@ -88,14 +105,17 @@ class Exposition:
         if chosen.openmetrics:
             yield _END
 
-
-def _family_chunks(family: Family, chosen: Format, names: frozenset[str] | None) -> Iterator[bytes]:
-    if names is not None and (not family.cells or names.isdisjoint(sample_names(family))):
-        return
-    yield _head(family, chosen).encode()
-    for cells in _steps(list(family.cells.values()), family.lines_per_set):
-        text = "".join([render(cell, family.name) for cell in cells])
-        yield (text if names is None else _with_names(text, names)).encode()
+    def _family_chunks(
+        self, family: Family, chosen: Format, names: frozenset[str] | None
+    ) -> Iterator[bytes]:
+        if names is not None and (not family.cells or names.isdisjoint(sample_names(family))):
+            return
+        is_histogram = family.type == "histogram"
+        render = self._renderers.histogram if is_histogram else self._renderers.single
+        yield _head(family, chosen).encode()
+        for cells in _steps(list(family.cells.values()), family.lines_per_set):
+            text = render(cells, family.name)
+            yield text if names is None else _with_names(text.decode(), names).encode()
 
 
 def _steps(cells: list[AnyCell], lines_per_set: int) -> Iterator[list[AnyCell]]:
@@ -126,17 +146,26 @@ def _head(family: Family, chosen: Format) -> str:
     return f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n{unit}"
 
 
-def render(cell: AnyCell, name: str) -> str:
-    """The lines of one cell of the series `name`."""
-    if isinstance(cell, HistogramCell):
-        return _render_histogram(cell, name)
+def _render_single(cells: Sequence[Any], name: str) -> bytes:
+    return "".join([_single(cell, name) for cell in cells]).encode()
+
+
+def _single(cell: Any, name: str) -> str:
     if not cell.rendered:
-        cell.rendered = f"{name}{_braces(_labels(cell.label_set))} "
+        cell.rendered = f"{name}{braces(labels_of(cell.label_set))} "
     return f"{cell.rendered}{cell.value!r}\n"
 
 
-def _render_histogram(cell: HistogramCell, name: str) -> str:
-    template = cell.rendered
+def _render_histograms(cells: Sequence[Any], name: str) -> bytes:
+    return "".join([_histogram(cell, name) for cell in cells]).encode()
+
+
+PORTABLE: Final = Renderers(_render_single, _render_histograms)
+"""The reference, in Python."""
+
+
+def _histogram(cell: Histogram, name: str) -> str:
+    template: str = cell.rendered
     if not template:
         template = cell.rendered = _histogram_template(cell, name)
     counts = list(accumulate(cell.counts))
@@ -146,25 +175,32 @@ def _render_histogram(cell: HistogramCell, name: str) -> str:
     return template % (*counts, counts[-1], cell.sum)
 
 
-def _histogram_template(cell: HistogramCell, name: str) -> str:
-    labels = [label.replace("%", "%%") for label in _labels(cell.label_set)]
+def _histogram_template(cell: Histogram, name: str) -> str:
+    labels = [label.replace("%", "%%") for label in labels_of(cell.label_set)]
+    before, after = split_by_le(labels)
+    buckets = [f"{name}_bucket{braces([*before, le, *after])} %d\n" for le in le_of(cell.bounds)]
+    shown = braces(labels)
+    return "".join([*buckets, f"{name}_count{shown} %d\n", f"{name}_sum{shown} %r\n"])
+
+
+def le_of(bounds: Sequence[float]) -> list[str]:
+    """The label `le` of each bucket, as prometheus_client writes bounds, `+Inf` at the end."""
+    return [f'le="{bound}"' for bound in (*map(floatToGoString, bounds), "+Inf")]
+
+
+def split_by_le(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sorted labels: those that stand before `le`, and those behind it."""
     before = [label for label in labels if label < "le="]
-    after = [label for label in labels if label > "le="]
-    bounds = [*map(floatToGoString, cell.bounds), "+Inf"]
-    buckets = [f"{name}_bucket{_braces([*before, _le(bound), *after])} %d\n" for bound in bounds]
-    braces = _braces(labels)
-    return "".join([*buckets, f"{name}_count{braces} %d\n", f"{name}_sum{braces} %r\n"])
+    return before, list(labels[len(before) :])
 
 
-def _le(bound: str) -> str:
-    return f'le="{bound}"'
-
-
-def _labels(label_set: LabelSet) -> list[str]:
+def labels_of(label_set: LabelSet) -> list[str]:
+    """The labels as a sample shows them, sorted by name."""
     return [f'{name}="{naming.escaped(value)}"' for name, value in zip(*label_set, strict=True)]
 
 
-def _braces(labels: Sequence[str]) -> str:
+def braces(labels: Sequence[str]) -> str:
+    """Labels as a sample shows them; nothing when there are none."""
     return "{" + ",".join(labels) + "}" if labels else ""
 
 

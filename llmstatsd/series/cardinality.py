@@ -92,23 +92,23 @@ class HeaviestValues:
         self._errors: dict[str, int] = {}
         self._total = 0
 
-    def add(self, value: str) -> None:
-        """Count a value once."""
-        self._total += 1
+    def add(self, value: str, times: int = 1) -> None:
+        """Count a value that came so many times."""
+        self._total += times
         counts = self._counts
         if value in counts:
-            counts[value] += 1
+            counts[value] += times
         elif len(counts) < self.SLOTS:
-            counts[value] = 1
+            counts[value] = times
         else:
             lightest = min(counts, key=counts.__getitem__)
             self._errors.pop(lightest, None)
             self._errors[value] = counts.pop(lightest)
-            counts[value] = self._errors[value] + 1
+            counts[value] = self._errors[value] + times
 
     def top(self, most: int, share: float) -> list[tuple[str, int]]:
         """At most `most` values whose sure count is at least `share` of all, heaviest first."""
-        sure = [(value, n - self._errors.get(value, 0)) for value, n in self._counts.items()]
+        sure = [(value, n - self._errors.get(value, 0)) for value, n in list(self._counts.items())]
         heavy = [(value, count) for value, count in sure if count >= self._total * share]
         return sorted(heavy, key=lambda entry: -entry[1])[:most]
 

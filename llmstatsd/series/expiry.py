@@ -1,7 +1,8 @@
 """Label sets that are idle leave as a whole, in short steps, while samples go on coming in."""
 
-from collections.abc import Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterator, Sequence, Set
+from threading import Lock
+from typing import Final, Protocol, TypeVar
 
 from llmstatsd.series.family import Family
 from llmstatsd.series.instruments import AnyCell, LabelSet
@@ -9,15 +10,55 @@ from llmstatsd.series.store import BORN_WITH_MODEL, Store
 
 T = TypeVar("T")
 _Entry = tuple[Family, LabelSet, AnyCell]
+_END: Final = object()
 
 STEP_CELLS: Final = 250
 """Cells that one step looks at or removes, so that it stays well under a millisecond."""
 
 
+class Forgetful(Protocol):
+    """What a sweep asks of a cache of routes; another route may be kept between two steps."""
+
+    def forget_cells(self, ids: Set[int], /) -> Iterator[None]:
+        """Drop the routes to the cells of these `id()`s, in short steps."""
+
+    def forget_folded(self) -> Iterator[None]:
+        """Drop the routes into `other`, in short steps."""
+
+
+def expire(store: Store, caches: Sequence[Forgetful], now: float) -> Iterator[None]:
+    """Remove idle label sets and the routes to them, in short steps; `now` is in seconds.
+
+    The gate of the store is held for one step at a time.
+    """
+    return _gated(store.gate, _expire(store, caches, now))
+
+
+def _expire(store: Store, caches: Sequence[Forgetful], now: float) -> Iterator[None]:
+    sweep = Sweep(store, now)
+    yield from sweep.look()
+    if not sweep.idle_ids:
+        return
+    for cache in caches:
+        yield from cache.forget_cells(sweep.idle_ids)
+    yield from sweep.leave()
+    # There are free places now, which a value inside `other` may take.
+    for cache in caches:
+        yield from cache.forget_folded()
+
+
+def _gated(gate: Lock, steps: Iterator[None]) -> Iterator[None]:
+    while True:
+        with gate:
+            if next(steps, _END) is _END:
+                return
+        yield
+
+
 class Sweep:
     """One pass at one time: `look`, then `leave`.
 
-    Between the two, whoever keeps routes must drop those to the cells that `found_idle`: a sample
+    Between the two, whoever keeps routes must drop those to the cells of `idle_ids`: a sample
     that comes later then asks the store for its cell, which touches it, and a touched cell stays.
     `now` is seconds of a clock that never goes back; a sweep ends before the next begins.
     """
@@ -26,7 +67,8 @@ class Sweep:
         self._store = store
         self._idle: list[_Entry] = []
         self._idle_with_model: list[_Entry] = []  # decided last, when all living models are known
-        self._idle_ids: set[int] = set()
+        self.idle_ids: set[int] = set()
+        """`id()` of the cells that `look` found idle; they live as long as this sweep."""
         self._now = now
         self._idle_since = now - store.limits.idle_seconds
         self._models: set[str] = set()  # those that a living cell of a documented series has
@@ -40,14 +82,6 @@ class Sweep:
                 for key in keys:
                     self._look_at(family, key, family.cells[key])
                 yield
-
-    def found_idle(self, cell: AnyCell) -> bool:
-        """Whether `look` found this cell idle."""
-        return id(cell) in self._idle_ids
-
-    def has_idle(self) -> bool:
-        """Whether `look` found any idle cell."""
-        return bool(self._idle_ids)
 
     def leave(self) -> Iterator[None]:
         """Remove what is still idle, and the undeclared names that nothing is left of."""
@@ -70,7 +104,7 @@ class Sweep:
         else:
             has_model = family.name in BORN_WITH_MODEL
             (self._idle_with_model if has_model else self._idle).append((family, key, cell))
-            self._idle_ids.add(id(cell))
+            self.idle_ids.add(id(cell))
 
     def _let_leave(self, family: Family, key: LabelSet, cell: AnyCell) -> None:
         if self._is_alive(cell):

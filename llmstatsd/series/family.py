@@ -16,9 +16,7 @@ from llmstatsd.series.cardinality import (
 )
 from llmstatsd.series.instruments import (
     AnyCell,
-    CounterCell,
-    GaugeCell,
-    HistogramCell,
+    Instruments,
     LabelSet,
     MemberCount,
     SetCell,
@@ -90,11 +88,11 @@ class Fold:
         self._reason = reason
         self._heaviest = heaviest
 
-    def count(self) -> None:
-        """One sample was folded."""
-        self._by_reason[self._reason] += 1
+    def count(self, samples: int = 1) -> None:
+        """So many samples were folded."""
+        self._by_reason[self._reason] += samples
         for values, value in self._heaviest:
-            values.add(value)
+            values.add(value, samples)
 
 
 class Placement(NamedTuple):
@@ -125,6 +123,7 @@ class Family:
         limits: Limits,
         pinned: Pinned,
         ledger: Ledger,
+        instruments: Instruments,
     ) -> None:
         self.name = name
         self.instrument = instrument
@@ -140,23 +139,23 @@ class Family:
         self._limits = limits
         self._pinned = pinned
         self._ledger = ledger
-        self._new_cell = self._cell_factory()
+        self._new_cell = self._cell_factory(instruments)
         self.lines_per_set = lines_of(instrument, buckets)
         self._charged_sets = 1  # the slot of `other` is reserved from the start
         ledger.charged += self.lines_per_set
         for label in labels or ():
             self._budget_for(label)
 
-    def _cell_factory(self) -> Callable[[LabelSet], AnyCell]:
+    def _cell_factory(self, instruments: Instruments) -> Callable[[LabelSet], AnyCell]:
         match self.instrument:
             case "counter":
-                return CounterCell
+                return instruments.counter
             case "gauge":
-                return GaugeCell
+                return instruments.gauge
             case "set":
                 return partial(SetCell, self._limits.set_members, self._ledger.members)
             case "histogram":
-                return partial(HistogramCell, self.buckets)
+                return partial(instruments.histogram, instruments.bounds(self.buckets))
 
     def takes_label(self, label: str) -> bool:
         """Whether a tag may become a label here; an undeclared series learns its labels."""

@@ -6,12 +6,73 @@ cell once and keeps it here.
 """
 
 from bisect import bisect_left
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from llmstatsd.wire.statsd import MILLISECONDS_PER_SECOND
 
 LabelSet = tuple[tuple[str, ...], tuple[str, ...]]
 """Label names, sorted, and their values in the same order."""
+
+
+class AnyCell(Protocol):
+    """What every cell tells, whichever twin it is of."""
+
+    label_set: LabelSet
+    kept: bool
+    rendered: Any
+    seen: float
+    touched: bool
+
+
+class Counter(AnyCell, Protocol):
+    """A sum that only grows."""
+
+    @property
+    def value(self) -> float:
+        """The sum."""
+
+    def add(self, amount: float, /) -> None:
+        """Add a non-negative amount."""
+
+
+class Gauge(AnyCell, Protocol):
+    """The last value, or the sum of changes since."""
+
+    @property
+    def value(self) -> float:
+        """The value, 0 at first."""
+
+    def set(self, value: float, /) -> None:
+        """Take the value as it is."""
+
+    def change(self, amount: float, /) -> None:
+        """Add a positive or negative amount."""
+
+
+class Histogram(AnyCell, Protocol):
+    """Counts per bucket and the sum of observations, in the unit of the series."""
+
+    @property
+    def bounds(self) -> Sequence[float]:
+        """The finite upper bounds, ascending and inclusive."""
+
+    @property
+    def counts(self) -> Sequence[float]:
+        """Observations per bucket, not cumulative, the last above the last bound."""
+
+    @property
+    def sum(self) -> float:
+        """The sum of observations."""
+
+    def observe(self, value: float, /) -> None:
+        """One observation."""
+
+    def observe_milliseconds(self, value: float, /) -> None:
+        """One observation in milliseconds for a series in seconds."""
+
+    def observe_weighted(self, value: float, weight: float, /) -> None:
+        """An observation that stands for `weight` of them (1 / sampling rate)."""
 
 
 class Cell:
@@ -146,4 +207,17 @@ class SetCell(Cell):
         self.members = set()
 
 
-AnyCell = CounterCell | GaugeCell | HistogramCell | SetCell
+class Instruments(NamedTuple):
+    """Makes the cells of one twin; those of a histogram from what `bounds` makes of its buckets.
+
+    Sets hold Python objects and are the same in both twins.
+    """
+
+    counter: Callable[[LabelSet], Counter]
+    gauge: Callable[[LabelSet], Gauge]
+    histogram: Callable[[Any, LabelSet], Histogram]
+    bounds: Callable[[tuple[float, ...]], Any]
+
+
+PORTABLE: Final = Instruments(CounterCell, GaugeCell, HistogramCell, tuple)
+"""The cells of the reference, in Python."""

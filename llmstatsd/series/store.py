@@ -5,10 +5,11 @@ histogram's counts and sum) is the sum of the accepted weights, as long as nothi
 A budget never refuses a sample of a series that exists: it only decides which cell it meets.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, Final
+from threading import Lock
+from typing import Final
 
 from llmstatsd.catalog import (
     CATALOG,
@@ -23,7 +24,6 @@ from llmstatsd.series import naming
 from llmstatsd.series.cardinality import Aliases
 from llmstatsd.series.family import (
     Family,
-    Fold,
     Instrument,
     Ledger,
     Placement,
@@ -32,14 +32,14 @@ from llmstatsd.series.family import (
     values_from_start,
 )
 from llmstatsd.series.instruments import (
+    PORTABLE,
     AnyCell,
-    CounterCell,
-    GaugeCell,
-    HistogramCell,
+    Instruments,
     LabelSet,
     SetCell,
 )
 from llmstatsd.series.limits import Limits
+from llmstatsd.series.route import Route, weight_of
 from llmstatsd.wire.reasons import (
     DROPPED_LABEL,
     NAME_BUDGET,
@@ -54,7 +54,6 @@ from llmstatsd.wire.statsd import (
     DISTRIBUTION,
     GAUGE,
     HISTOGRAM,
-    MILLISECONDS_PER_SECOND,
     SET,
     TIMER,
     Meaning,
@@ -111,35 +110,12 @@ class SeriesStats:
     undeclared_names: int = 0
 
 
-@dataclass(slots=True)
-class Route:
-    """What a resolved meaning does with a value.
-
-    `add` takes a value in the unit of the wire (a member, for a set); `change` is a gauge's.
-    `plain` is what the hot path calls: `add`, and the notes of the line when there are any.
-    `notes` are counted once a line. A route into `other` (`is_folded`) is to be resolved anew
-    when a slot becomes free, and any route when its cell has left.
-    """
-
-    kind: str
-    cell: AnyCell
-    notes: tuple[str, ...]
-    is_folded: bool
-    add: Callable[[Any], None]
-    change: Callable[[Any], None] | None = None
-    plain: Callable[[float], None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.plain = self.add
-
-    @property
-    def is_commutative(self) -> bool:
-        """Whether the order in which numbers are added does not matter."""
-        return isinstance(self.cell, CounterCell | HistogramCell)
-
-
 class Store:
-    """All families. `aliases` and `pinned` are by label name, `rules` by documented series."""
+    """All families. `aliases` and `pinned` are by label name, `rules` by documented series.
+
+    Where several threads change it, each holds `gate` for a short while: one batch of lines, or
+    one step of a sweep.
+    """
 
     def __init__(
         self,
@@ -147,11 +123,14 @@ class Store:
         aliases: Mapping[str, Mapping[str, str]] | None = None,
         pinned: Mapping[str, Sequence[str]] | None = None,
         rules: Mapping[str, SeriesRules] | None = None,
+        instruments: Instruments = PORTABLE,
     ) -> None:
+        self.gate = Lock()
         self.limits = limits or Limits()
         self.stats = SeriesStats()
         self.ledger = Ledger(self.limits.exposition_lines)
         self.families: dict[str, Family] = {}
+        self._instruments = instruments
         self._aliases = Aliases(aliases or {})
         self._pinned = {label: tuple(values) for label, values in (pinned or {}).items()}
         self._owners: dict[str, Family] = {}
@@ -171,7 +150,9 @@ class Store:
         placement = family.place(labels)
         if placement.is_born:
             self._after_birth(family, placement)
-        return _route(meaning, placement, tuple(sorted({*meaning.notes, *notes})))
+        all_notes = tuple(sorted({*meaning.notes, *notes}))
+        weight = weight_of(meaning.rate)
+        return Route(meaning.type, placement.cell, weight, all_notes, placement.fold)
 
     def refusal(self, meanings: Iterable[Meaning]) -> Refusal | None:
         """Why one of the meanings of a line is refused, found before any label set is born."""
@@ -226,6 +207,7 @@ class Store:
                 limits=self.limits,
                 pinned=self._pinned,
                 ledger=self.ledger,
+                instruments=self._instruments,
             )
         )
 
@@ -270,6 +252,7 @@ class Store:
             limits=self.limits,
             pinned=self._pinned,
             ledger=self.ledger,
+            instruments=self._instruments,
         )
         self.stats.undeclared_names += 1
         self._own(family)
@@ -311,42 +294,3 @@ class Store:
             own = {label: labels.get(label, UNKNOWN) for label in family.labels or ()}
             for error_type in ERROR_TYPES if name == ERRORS else ("",):
                 family.bear_at_zero({**own, "type": error_type} if error_type else own)
-
-
-def _route(meaning: Meaning, placement: Placement, notes: tuple[str, ...]) -> Route:
-    cell, fold = placement.cell, placement.fold
-    change: Callable[[Any], None] | None = cell.change if isinstance(cell, GaugeCell) else None
-    add = _adder(cell, meaning.type, _weight(meaning.rate))
-    if fold is not None:
-        add = _counting(add, fold)
-        change = _counting(change, fold) if change else None
-    return Route(meaning.type, cell, notes, fold is not None, add, change)
-
-
-def _weight(rate: float) -> float:
-    weight = 1.0 / rate
-    whole = round(weight)
-    return whole if abs(weight - whole) <= 1e-9 * weight else weight
-
-
-def _adder(cell: AnyCell, kind: str, weight: float) -> Callable[[Any], None]:
-    match cell:
-        case CounterCell():
-            return cell.add if weight == 1 else lambda amount: cell.add(amount * weight)
-        case GaugeCell():
-            return cell.set
-        case SetCell():
-            return cell.insert
-        case HistogramCell():
-            if weight == 1:
-                return cell.observe_milliseconds if kind == TIMER else cell.observe
-            scale = MILLISECONDS_PER_SECOND if kind == TIMER else 1.0
-            return lambda value: cell.observe_weighted(value / scale, weight)
-
-
-def _counting(add: Callable[[Any], None], fold: Fold) -> Callable[[Any], None]:
-    def add_and_count(value: Any) -> None:
-        add(value)
-        fold.count()
-
-    return add_and_count

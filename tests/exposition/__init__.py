@@ -1,19 +1,22 @@
 """What the tests of the exposition share: bodies, and what the two parsers make of them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import cast
+from typing import Any, cast
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from llmstatsd.exposition.lanes import renderers
 from llmstatsd.exposition.text import Exposition, Format, negotiate
-from llmstatsd.series.instruments import HistogramCell
+from llmstatsd.series.instruments import LabelSet
 from llmstatsd.series.store import Store
+from tests.series import Rig
 
 TEXT = negotiate("")
 OPENMETRICS = negotiate("application/openmetrics-text;version=1.0.0")
@@ -37,10 +40,15 @@ LINES = (
 )
 
 
+def exposition_of(store: Store, collectors: Sequence[Collector] = ()) -> Exposition:
+    """The exposition of a store by the twin under test."""
+    return Exposition(store, collectors, renderers(Rig.twin.name))
+
+
 def body(store: Store, chosen: Format = TEXT, names: Iterable[str] | None = None) -> str:
     """A whole scrape."""
     wanted = None if names is None else frozenset(names)
-    return b"".join(Exposition(store).chunks(chosen, wanted)).decode()
+    return b"".join(exposition_of(store).chunks(chosen, wanted)).decode()
 
 
 def parsed(text: str, chosen: Format = TEXT) -> list[Metric]:
@@ -83,9 +91,10 @@ def samples_in(store: Store) -> dict[Key, float]:
     """What a scrape of these cells must show, told anew from the formats' documents."""
     shown: dict[Key, float] = {}
     for family in store.families.values():
-        for (names, values), cell in family.cells.items():
+        cells: dict[LabelSet, Any] = dict(family.cells)
+        for (names, values), cell in cells.items():
             labels = frozenset(zip(names, values, strict=True))
-            if not isinstance(cell, HistogramCell):
+            if family.type != "histogram":
                 shown[family.name, labels] = cell.value
                 continue
             counts = [round(count) for count in accumulate(cell.counts)]

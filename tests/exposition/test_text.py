@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from llmstatsd.catalog import CATALOG
-from llmstatsd.exposition.text import STEP_LINES, Exposition, Format, negotiate
+from llmstatsd.exposition.text import STEP_LINES, Format, negotiate
 from llmstatsd.series.store import SeriesRules
 from tests.series import Rig
 
@@ -19,6 +19,7 @@ from . import (
     OPENMETRICS,
     TEXT,
     body,
+    exposition_of,
     parsed,
     parsed_in_part,
     plain,
@@ -216,7 +217,7 @@ def test_the_body_comes_in_steps_of_a_bounded_number_of_lines(chosen: Format) ->
     count = 3 * STEP_LINES
     rig.feed(*(f"jobs:1|c|#n:{n}" for n in range(count)))
     rig.feed(*(f"wait:1|h|#n:{n}" for n in range(count // 10)))
-    chunks = list(Exposition(rig.store).chunks(chosen))
+    chunks = list(exposition_of(rig.store).chunks(chosen))
     assert max(chunk.count(b"\n") for chunk in chunks) <= STEP_LINES
     assert b"".join(chunks).count(b"\njobs_total{") == rig.store.limits.label_sets
 
@@ -227,7 +228,7 @@ def test_a_scrape_stays_valid_when_series_come_and_leave_between_its_steps(chose
     rig.feed(*(f"jobs:1|c|#n:{n}" for n in range(1500)))
     rig.sweep(0.0)
     chunks = []
-    for step, chunk in enumerate(Exposition(rig.store).chunks(chosen)):
+    for step, chunk in enumerate(exposition_of(rig.store).chunks(chosen)):
         chunks.append(chunk)
         rig.feed(f"new{step}:1|c", f"jobs:1|c|#n:new{step}", "llm.request:1|c|#model:new")
         rig.sweep(step * 7.0)
@@ -238,7 +239,7 @@ def test_a_scrape_stays_valid_when_series_come_and_leave_between_its_steps(chose
 def test_a_scrape_that_is_broken_off_leaves_nothing_behind() -> None:
     store = fed().store
     whole = body(store)
-    chunks = Exposition(store).chunks(TEXT)
+    chunks = exposition_of(store).chunks(TEXT)
     next(chunks)
     del chunks
     assert body(store) == whole
@@ -249,7 +250,7 @@ def test_a_scrape_that_is_broken_off_leaves_nothing_behind() -> None:
 
 @both_formats
 def test_collectors_come_after_the_store_and_before_the_end(chosen: Format) -> None:
-    text = b"".join(Exposition(fed().store, [OneCounter()]).chunks(chosen)).decode()
+    text = b"".join(exposition_of(fed().store, [OneCounter()]).chunks(chosen)).decode()
     lines = text.splitlines()
     at = lines.index('llmstatsd_lines_total{kind="a"} 5.0')
     assert not any(line.startswith("llm_") for line in lines[at:])
@@ -259,7 +260,7 @@ def test_collectors_come_after_the_store_and_before_the_end(chosen: Format) -> N
 
 @both_formats
 def test_names_select_from_collectors_too(chosen: Format) -> None:
-    exposition = Exposition(fed().store, [OneCounter()])
+    exposition = exposition_of(fed().store, [OneCounter()])
 
     def select(*names: str) -> list[Metric]:
         return parsed(b"".join(exposition.chunks(chosen, frozenset(names))).decode(), chosen)
@@ -384,7 +385,7 @@ def test_any_accept_header_gets_a_format(accept: str) -> None:
 def test_an_escaping_scheme_never_changes_names(escaping: str) -> None:
     """Every name here is valid without one."""
     chosen = negotiate(f"application/openmetrics-text;version=1.0.0;escaping={escaping}")
-    text = b"".join(Exposition(fed().store, [OneCounter()]).chunks(chosen)).decode()
+    text = b"".join(exposition_of(fed().store, [OneCounter()]).chunks(chosen)).decode()
     assert "llm_request_total{" in text
     assert "llmstatsd_lines_total{" in text
 

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 
-from llmstatsd.series.instruments import (
-    AnyCell,
-    CounterCell,
-    GaugeCell,
-    HistogramCell,
-    MemberCount,
-    SetCell,
-)
+from llmstatsd.series.instruments import AnyCell, Histogram, MemberCount, SetCell
+
+from . import Rig
 
 NO_LABELS: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
+def histogram_of(*bounds: float) -> Histogram:
+    instruments = Rig.twin.instruments
+    return instruments.histogram(instruments.bounds(bounds), NO_LABELS)
+
+
 def test_a_counter_starts_at_zero_and_adds() -> None:
-    cell = CounterCell(NO_LABELS)
+    cell = Rig.twin.instruments.counter(NO_LABELS)
     assert cell.value == 0
     cell.add(2)
     cell.add(0.5)
@@ -23,7 +23,7 @@ def test_a_counter_starts_at_zero_and_adds() -> None:
 
 
 def test_a_gauge_takes_a_value_as_it_is_and_a_change_on_top() -> None:
-    cell = GaugeCell(NO_LABELS)
+    cell = Rig.twin.instruments.gauge(NO_LABELS)
     cell.change(-2)
     assert cell.value == -2
     cell.set(10)
@@ -32,14 +32,14 @@ def test_a_gauge_takes_a_value_as_it_is_and_a_change_on_top() -> None:
 
 
 def test_an_upper_bound_of_a_bucket_is_inclusive() -> None:
-    cell = HistogramCell((1.0, 10.0), NO_LABELS)
+    cell = histogram_of(1.0, 10.0)
     for value in (0.0, 1.0, 1.0000001, 10.0, 10.000001, 1e280):
         cell.observe(value)
     assert cell.counts == [2, 2, 2]
 
 
 def test_a_millisecond_observation_meets_the_bucket_in_seconds() -> None:
-    cell = HistogramCell((0.25, 1.0), NO_LABELS)
+    cell = histogram_of(0.25, 1.0)
     cell.observe_milliseconds(250)
     cell.observe_milliseconds(251)
     assert cell.counts == [1, 1, 0]
@@ -47,14 +47,14 @@ def test_a_millisecond_observation_meets_the_bucket_in_seconds() -> None:
 
 
 def test_a_weighted_observation_stands_for_many() -> None:
-    cell = HistogramCell((1.0,), NO_LABELS)
+    cell = histogram_of(1.0)
     cell.observe_weighted(0.5, 8)
     assert cell.counts == [8, 0]
     assert cell.sum == 4.0
 
 
 def test_counts_stay_whole_numbers_without_broken_weights() -> None:
-    cell = HistogramCell((1.0,), NO_LABELS)
+    cell = histogram_of(1.0)
     cell.observe(1)
     cell.observe_weighted(2, 10)
     assert all(isinstance(count, int) for count in cell.counts)
@@ -81,8 +81,9 @@ def test_a_full_set_shows_its_bound_and_keeps_no_more() -> None:
 
 
 def test_every_change_touches_the_cell() -> None:
-    counter, gauge = CounterCell(NO_LABELS), GaugeCell(NO_LABELS)
-    histogram, members = HistogramCell((1.0,), NO_LABELS), SetCell(1, MemberCount(), NO_LABELS)
+    instruments = Rig.twin.instruments
+    counter, gauge = instruments.counter(NO_LABELS), instruments.gauge(NO_LABELS)
+    histogram, members = histogram_of(1.0), SetCell(1, MemberCount(), NO_LABELS)
     changes: list[tuple[AnyCell, Callable[[], None]]] = [
         (counter, lambda: counter.add(0)),
         (gauge, lambda: gauge.set(0)),

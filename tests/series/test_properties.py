@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmstatsd.catalog import CATALOG
-from llmstatsd.series.hotpath import HotPath
-from llmstatsd.series.instruments import CounterCell, HistogramCell
+from llmstatsd.series.family import Family
+from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.store import Store
 from llmstatsd.wire import Dialect, Sample, parse_datagram
@@ -139,16 +139,18 @@ def expected(samples: Iterable[Sample]) -> Totals:
 
 def held(store: Store) -> Totals:
     """What the cells of each counter and histogram hold together, those that left included."""
-    cells = [(f.name, cell) for f in store.families.values() for cell in f.cells.values()]
+    cells: list[tuple[Family, Any]] = [
+        (family, cell) for family in store.families.values() for cell in family.cells.values()
+    ]
     if isinstance(store, RecordingStore):
         cells += store.left
     totals: Totals = defaultdict(lambda: (0.0, 0.0))
-    for series, cell in cells:
-        first, second = totals[series]
-        if isinstance(cell, CounterCell):
-            totals[series] = (first + cell.value, second)
-        elif isinstance(cell, HistogramCell):
-            totals[series] = (first + sum(cell.counts), second + cell.sum)
+    for family, cell in cells:
+        first, second = totals[family.name]
+        if family.instrument == "histogram":
+            totals[family.name] = (first + sum(cell.counts), second + cell.sum)
+        elif family.instrument == "counter":
+            totals[family.name] = (first + cell.value, second)
     return {series: total for series, total in totals.items() if any(total)}
 
 
@@ -185,7 +187,7 @@ def assert_budgets_hold(rig: Rig, reserved: int) -> None:
         if family.labels is None:
             assert len(family.budgets) <= store.limits.labels_per_series
     assert (store.ledger.charged, store.ledger.free) == (charged, free)
-    assert len(rig.hot.cache) <= rig.hot.cache.limit
+    assert rig.hot.cache_entries <= rig.hot.cache_entries_limit
 
 
 @settings(deadline=None, max_examples=150)
@@ -227,7 +229,7 @@ def test_the_sums_stay_exact_while_label_sets_leave(
 
 def state_of_left(cell: Any) -> Any:
     """The numbers of a cell that left."""
-    return (sum(cell.counts), cell.sum) if isinstance(cell, HistogramCell) else cell.value
+    return (sum(cell.counts), cell.sum) if hasattr(cell, "counts") else cell.value
 
 
 @settings(deadline=None, max_examples=100)
@@ -257,9 +259,10 @@ def test_the_cache_and_the_cut_into_datagrams_change_no_number(
 ) -> None:
     """Once all lines in a datagram, once alone, with a big cache, a tiny one, and with none."""
     twice = [*sent, *sent]
-    none, stores = Store(budgets), [Store(budgets) for _ in range(4)]
-    together, joined, alone = (HotPath(store, Dialect(), 1000) for store in stores[:3])
-    tiny = HotPath(stores[3], Dialect(), 2)
+    twin = Rig.twin
+    none, *stores = (Store(budgets, instruments=twin.instruments) for _ in range(5))
+    together, joined, alone = (twin.hot_path(store, Dialect(), 1000) for store in stores[:3])
+    tiny = twin.hot_path(stores[3], Dialect(), 2)
     for _ in range(2):
         together.feed_together(sent)
         # An empty first line keeps a datagram of lines from being read as one whole event.
@@ -268,11 +271,13 @@ def test_the_cache_and_the_cut_into_datagrams_change_no_number(
     for line in twice:
         alone.feed(line)
         tiny.feed(line)
-        single = HotPath(none, Dialect(), 1)
+        single = twin.hot_path(none, Dialect(), 1)
         single.feed(line)
+        single.settle()
         for key, count in tally(single).items():
             uncached[key] += count
     for hot, store in zip((together, joined, alone, tiny), stores, strict=True):
+        hot.settle()
         assert state_of(store) == state_of(none)
         assert folds(store) == folds(none)
         assert tally(hot) == dict(uncached)

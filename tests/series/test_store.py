@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from llmstatsd.catalog import CATALOG, ERROR_TYPES
-from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.wire import Dialect
 
@@ -404,8 +403,8 @@ def test_a_store_is_told_the_time_and_never_asks_for_it(monkeypatch: pytest.Monk
 
     for clock in ("time", "monotonic", "perf_counter"):
         monkeypatch.setattr(f"time.{clock}", forbidden)
-    store = Store()
-    hot = HotPath(store, Dialect(), 16)
+    rig = Rig()
+    store, hot = rig.store, rig.hot
     hot.feed(b"a:1|c\nusers:x|s")
     store.end_minutes(1.0)
     assert list(hot.expire(1.0))

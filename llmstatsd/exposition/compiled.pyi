@@ -1,0 +1,3 @@
+from llmstatsd.exposition.text import Renderers
+
+RENDERERS: Renderers

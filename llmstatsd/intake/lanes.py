@@ -1,0 +1,85 @@
+"""UDP by compiled lanes: one socket and one thread for each, which works without the GIL.
+
+Between the socket and the cells there is no queue: a lane reads up to 64 datagrams at once and
+adds them up before it reads again, so the kernel's receive buffer is the only place to wait.
+"""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from llmstatsd.intake.sockets import IntakeStats, UdpSocket
+
+RECEIVE_TIMEOUT_SECONDS: Final = 0.1
+"""How long a lane without datagrams waits before it looks whether it shall stop."""
+
+_TIMEVAL: Final = struct.Struct("@ll")  # struct timeval of sys/time.h
+
+
+class Lane(Protocol):
+    """What takes the datagrams of one socket."""
+
+    @property
+    def feeder(self) -> object:
+        """A capsule with the struct Feeder of batch.h."""
+
+
+class LaneFailedError(Exception):
+    """A lane ended by a bug, which is the cause."""
+
+
+class LaneIntake:
+    """Bound UDP sockets, each read by a thread of its own into a lane of its own."""
+
+    def __init__(self, sockets: Sequence[UdpSocket], lanes: Sequence[Lane]) -> None:
+        from llmstatsd.intake.compiled import Receiver
+
+        self.sockets = tuple(sockets)
+        self.stats = IntakeStats()
+        self._receivers = [
+            Receiver(each.socket.fileno(), lane.feeder)
+            for each, lane in zip(sockets, lanes, strict=True)
+        ]
+        self._lanes = tuple(lanes)  # the feeders live as long as they do
+        self._threads: list[threading.Thread] = []
+        self._failure: BaseException | None = None
+        self._has_ended = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to receive."""
+        for each in self.sockets:
+            each.socket.setblocking(True)
+            timeout = _TIMEVAL.pack(0, int(RECEIVE_TIMEOUT_SECONDS * 1e6))
+            each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        loop = asyncio.get_running_loop()
+        for number, receiver in enumerate(self._receivers, 1):
+            thread = threading.Thread(
+                target=self._work, args=(receiver.run, loop), name=f"lane-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    async def run(self) -> None:
+        """Wait until `stop`; LaneFailedError when a lane ends before, the others are stopped."""
+        await self._has_ended.wait()
+        if self._failure is not None:
+            await self.stop()
+            raise LaneFailedError("a compiled lane ended by a bug of its own") from self._failure
+
+    async def stop(self) -> None:
+        """Stop reading and take in all that was sent before."""
+        for receiver, each in zip(self._receivers, self.sockets, strict=True):
+            receiver.stop(each.waiting_limit())
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self._has_ended.set()
+
+    def _work(self, run: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 whatever ends a lane, the loop must know
+            self._failure = error
+            loop.call_soon_threadsafe(self._has_ended.set)

@@ -1,0 +1,151 @@
+"""Bound UDP sockets, and what the kernel tells of them."""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from llmstatsd.address import every_interface
+
+DATAGRAM_LIMIT_BYTES: Final = 65_535
+"""Largest UDP payload with its headers, by the 16-bit length field of RFC 768."""
+
+SMALLEST_BUFFER_CHARGE: Final = 256
+"""Bytes the kernel accounts for the smallest datagram at the least (its `sk_buff`)."""
+
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+_SO_MEMINFO: Final = 55  # include/uapi/asm-generic/socket.h
+_MEMINFO: Final = struct.Struct("=9I")  # SK_MEMINFO_* of include/uapi/linux/sock_diag.h
+_QUEUED, _DROPS = 0, 8
+
+
+class Memory(NamedTuple):
+    """The kernel's account of receive buffers: bytes waiting, and datagrams dropped so far.
+
+    The kernel counts drops in 32 bits; Prometheus takes the wrap for a restart.
+    """
+
+    queued_bytes: int
+    drops: int
+
+
+@dataclass(slots=True)
+class IntakeStats:
+    """What this stage tells of itself: the bounded queue's drops and its highest fill.
+
+    `lane_failures` are compiled lanes that ended by a bug and gave way to the portable one.
+    """
+
+    queue_dropped: int = 0
+    queue_high_water: int = 0
+    lane_failures: int = 0
+
+
+class UdpSocket:
+    """A bound socket, which stays open until `close`, whoever reads it meanwhile."""
+
+    def __init__(
+        self, host: str, port: int, receive_buffer_bytes: int, *, is_shared: bool = False
+    ) -> None:
+        """Bind now; OSError names what the system says. Port 0 takes a free one.
+
+        A shared one leaves its address to further shared ones (SO_REUSEPORT).
+        """
+        self.socket = _bind(host, port, receive_buffer_bytes, is_shared)
+        self.asked_buffer_bytes = receive_buffer_bytes
+        # Linux accounts for twice of what is granted.
+        self.buffer_bytes = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        """The receive buffer granted, in the terms it was asked for."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port that the socket really has."""
+        host, port = self.socket.getsockname()[:2]
+        return host, port
+
+    def memory(self) -> Memory | None:
+        """The kernel's account; None where there is no SO_MEMINFO, and after the end."""
+        try:
+            raw = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        except OSError:
+            return None
+        fields = _MEMINFO.unpack(raw)
+        return Memory(fields[_QUEUED], fields[_DROPS])
+
+    def waiting_limit(self) -> int:
+        """Most datagrams that can wait in the kernel now."""
+        memory = self.memory()
+        waiting = memory.queued_bytes if memory else self.buffer_bytes
+        return waiting // SMALLEST_BUFFER_CHARGE
+
+    def close(self) -> None:
+        """Give the socket up; until then its losses can be read."""
+        self.socket.close()
+
+
+def bind(host: str, port: int, receive_buffer_bytes: int, count: int = 1) -> list[UdpSocket]:
+    """So many sockets on one address, among which the kernel shares the senders out.
+
+    OSError names what the system says. Port 0 takes a free one for all.
+    """
+    bound = [UdpSocket(host, port, receive_buffer_bytes, is_shared=count > 1)]
+    try:
+        for _ in range(count - 1):
+            again = (*bound[0].address, receive_buffer_bytes)
+            bound.append(UdpSocket(*again, is_shared=True))
+    except OSError:
+        for each in bound:
+            each.close()
+        raise
+    return bound
+
+
+def memory_of(sockets: Iterable[UdpSocket]) -> Memory | None:
+    """The kernel's account of all sockets together; None where there is none."""
+    accounts = [each.memory() for each in sockets]
+    known = [account for account in accounts if account is not None]
+    if len(known) < len(accounts):
+        return None
+    return Memory(sum(each.queued_bytes for each in known), sum(each.drops for each in known))
+
+
+def _bind(host: str, port: int, receive_buffer_bytes: int, is_shared: bool) -> socket.socket:
+    """A socket on the first address of a name that this machine has, IPv4 before IPv6.
+
+    Senders prefer IPv4 too, so that both mean the same `localhost`.
+    """
+    found = socket.getaddrinfo(
+        host or every_interface(), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+    )
+    places = sorted(found, key=lambda info: info[0] != socket.AF_INET)
+    for number, (family, *_, place) in enumerate(places, 1):
+        try:
+            return _bound(family, place, receive_buffer_bytes, is_shared)
+        except OSError as error:
+            if error.errno not in _NOT_HERE or number == len(places):
+                raise
+    raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+def _bound(
+    family: socket.AddressFamily,
+    place: tuple[Any, ...],
+    receive_buffer_bytes: int,
+    is_shared: bool,
+) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if is_shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            only_ipv6 = place[0] != "::"
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
+        bound.bind(place)
+    except OSError:
+        bound.close()
+        raise
+    return bound

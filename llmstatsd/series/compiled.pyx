@@ -1,0 +1,1041 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False, embedsignature=True
+"""The compiled twin of the cells and of the hot path: same numbers, same counts, bit by bit.
+
+A `Lane` is one hot path: its cache, its counts, and `feed`, which works without the GIL until a
+line needs the slow path. Nothing about meaning is decided here: a line is taken only if the slow
+path has resolved its (name, suffix) before, and its numbers are of the wire's grammar.
+
+Who writes what: each thread adds to a block of its own in a cell, so no lane waits for another.
+The structure of a cache changes only with the GIL and with the lane's mutex held; the lane itself
+holds the mutex for one batch, without the GIL, and then only reads that structure. Whoever has the
+GIL holds the mutex for a few instructions, and never waits for anything meanwhile.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.unicode cimport PyUnicode_DecodeLatin1
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.math cimport INFINITY
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from llmstatsd.batch cimport FEEDER, SLACK_BYTES, Datagram, Feeder
+
+from llmstatsd.series.cache import KEY_LENGTH_LIMIT as _KEY_LENGTH_LIMIT
+from llmstatsd.series.instruments import Instruments
+from llmstatsd.series.route import Route
+from llmstatsd.series.slowpath import LineStats, SlowPath
+from llmstatsd.wire.number import MAGNITUDE_LIMIT as _MAGNITUDE_LIMIT
+from llmstatsd.wire.reasons import NOTES
+from llmstatsd.wire.statsd import (
+    COUNTER,
+    DISTRIBUTION,
+    GAUGE,
+    HISTOGRAM,
+    MILLISECONDS_PER_SECOND,
+    TIMER,
+    Meaning,
+)
+
+
+cdef extern from "scan.h" nogil:
+    ctypedef struct locale_t:
+        pass
+    int LC_ALL_MASK
+    locale_t newlocale(int mask, const char *name, locale_t base)
+    int here_get()
+    void here_set(int lane)
+    double number_load(const double *at)
+    void number_store(double *at, double value)
+    void number_add(double *at, double amount)
+    void number_add_shared(double *at, double amount)
+    void flag_store(char *at, char value)
+    char flag_load(const char *at)
+    const char *find_mark(const char *at, const char *end)
+    const char *find_feed(const char *at, const char *end)
+    uint64_t hash_key(const char *name, size_t name_length, const char *suffix,
+                      size_t suffix_length, uint64_t seed)
+    bint same_text(const char *text, const char *key, size_t length)
+    const char *read_plain(const char *at, const char *end, double *value)
+    bint read_number(const char *at, const char *end, locale_t c_locale, double *value)
+    const size_t KEY_STEP "SCAN_KEY_STEP"
+    const size_t BOUNDS_GROUP "SCAN_BOUNDS_GROUP"
+    size_t bucket_of(const double *bounds, size_t count, double value)
+
+
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+
+
+cdef double MAGNITUDE_LIMIT = _MAGNITUDE_LIMIT
+cdef Py_ssize_t KEY_LENGTH_LIMIT = _KEY_LENGTH_LIMIT
+cdef locale_t C_LOCALE = newlocale(LC_ALL_MASK, b"C", <locale_t>NULL)
+
+cdef int SHARED = -1
+"""The lane number of a gauge's block, which every thread writes."""
+
+
+# Cells
+
+
+cdef Block *new_block(Block *next, int lane, Py_ssize_t width) except NULL:
+    cdef Block *block = <Block *>calloc(1, sizeof(Block) + (width - 1) * sizeof(double))
+    if block == NULL:
+        raise MemoryError
+    block.next = next
+    block.lane = lane
+    return block
+
+
+cdef Block *block_of(Block **blocks, int lane, Py_ssize_t width) except NULL:
+    """The block of a lane in a cell, made if need be; with the GIL."""
+    cdef Block *block = blocks[0]
+    while block != NULL and block.lane != lane:
+        block = block.next
+    if block == NULL:
+        block = blocks[0] = new_block(blocks[0], lane, width)
+    return block
+
+
+cdef void free_blocks(Block *block) noexcept:
+    cdef Block *following
+    while block != NULL:
+        following = block.next
+        free(block)
+        block = following
+
+
+cdef bint any_touched(Block *block) noexcept:
+    while block != NULL:
+        if flag_load(&block.touched):
+            return True
+        block = block.next
+    return False
+
+
+cdef void set_touched(Block *block, char value) noexcept:
+    while block != NULL:
+        flag_store(&block.touched, value)
+        block = block.next
+
+
+cdef double total(Block *blocks, Py_ssize_t at) noexcept nogil:
+    """The sum of what all lanes have at this place of a cell."""
+    cdef double value = 0.0
+    while blocks != NULL:
+        value += number_load(&blocks.values[at])
+        blocks = blocks.next
+    return value
+
+
+cdef inline void count(Block *block, const double *edges, size_t size, double value,
+                double weight) noexcept nogil:
+    """One observation in the unit of the series, which stands for `weight` of them."""
+    number_add(&block.values[bucket_of(edges, size, value)], weight)
+    number_add(&block.values[size + 1], value * weight)
+    flag_store(&block.touched, 1)
+
+
+@cython.no_gc
+cdef class Cell:
+    """What all cells share; the label set is the last argument of each."""
+
+    def __cinit__(self, *arguments):
+        self.label_set = arguments[len(arguments) - 1]
+        self._is_touched = True
+
+    def __dealloc__(self):
+        free_blocks(self.blocks)
+
+    @property
+    def touched(self):
+        """Whether a value arrived since this was set to False."""
+        return self._is_touched or any_touched(self.blocks)
+
+    @touched.setter
+    def touched(self, bint value):
+        set_touched(self.blocks, 0)
+        self._is_touched = value
+
+
+@cython.no_gc
+cdef class Single(Cell):
+    """A cell with one number."""
+
+    @property
+    def value(self):
+        """The number, of all lanes together."""
+        return total(self.blocks, 0)
+
+
+@cython.final
+@cython.no_gc
+cdef class CounterCell(Single):
+    """A sum that only grows."""
+
+    def add(self, double amount):
+        """Add a non-negative amount."""
+        cdef Block *block = block_of(&self.blocks, here_get(), 1)
+        number_add(&block.values[0], amount)
+        flag_store(&block.touched, 1)
+
+
+@cython.final
+@cython.no_gc
+cdef class GaugeCell(Single):
+    """The last value, or the sum of changes since."""
+
+    def __cinit__(self, label_set):
+        self.blocks = new_block(NULL, SHARED, 1)
+
+    def set(self, double value):
+        """Take the value as it is."""
+        number_store(&self.blocks.values[0], value)
+        flag_store(&self.blocks.touched, 1)
+
+    def change(self, double amount):
+        """Add a positive or negative amount."""
+        number_add_shared(&self.blocks.values[0], amount)
+        flag_store(&self.blocks.touched, 1)
+
+
+@cython.final
+@cython.no_gc
+cdef class Bounds:
+    """The finite upper bounds of buckets, ascending, which all cells of a series share."""
+
+    def __cinit__(self, values):
+        self.values = tuple(values)
+        self.size = len(self.values)
+        cdef size_t room = self.size + BOUNDS_GROUP, number
+        self.edges = <double *>malloc(room * sizeof(double))
+        if self.edges == NULL:
+            raise MemoryError
+        for number in range(room):
+            self.edges[number] = INFINITY
+        for number, bound in enumerate(self.values):
+            self.edges[number] = bound
+
+    def __dealloc__(self):
+        free(self.edges)
+
+
+@cython.final
+@cython.no_gc
+cdef class HistogramCell(Cell):
+    """Counts per bucket and the sum of observations, in the unit of the series.
+
+    `bounds` are Bounds, or numbers to make some of. A block holds the counts, then the sum.
+    """
+
+    def __cinit__(self, bounds, label_set):
+        self._bounds = bounds if isinstance(bounds, Bounds) else Bounds(bounds)
+
+    @property
+    def bounds(self):
+        """The finite upper bounds, ascending and inclusive."""
+        return self._bounds.values
+
+    @property
+    def counts(self):
+        """Observations per bucket, not cumulative; whole numbers unless a weight was none."""
+        numbers = [total(self.blocks, at) for at in range(self._bounds.size + 1)]
+        is_whole = all([number.is_integer() for number in numbers])
+        return [int(number) for number in numbers] if is_whole else numbers
+
+    @property
+    def sum(self):
+        """The sum of observations."""
+        return total(self.blocks, self._bounds.size + 1)
+
+    def observe(self, double value):
+        """One observation."""
+        self.observe_weighted(value, 1.0)
+
+    def observe_milliseconds(self, double value):
+        """One observation in milliseconds for a series in seconds."""
+        self.observe_weighted(value / SECOND, 1.0)
+
+    def observe_weighted(self, double value, double weight):
+        """An observation that stands for `weight` of them (1 / sampling rate)."""
+        cdef Block *block = block_of(&self.blocks, here_get(), self._bounds.size + 2)
+        count(block, self._bounds.edges, self._bounds.size, value, weight)
+
+
+INSTRUMENTS = Instruments(CounterCell, GaugeCell, HistogramCell, Bounds)
+"""The cells of this twin."""
+
+
+# Cache
+
+
+cdef enum Kind:
+    COUNTS
+    OBSERVES_MILLISECONDS
+    OBSERVES
+    OBSERVES_DISTRIBUTION
+    SETS
+
+_TYPES = (COUNTER, TIMER, HISTOGRAM, DISTRIBUTION, GAUGE)
+"""The wire's types in the order of Kind."""
+
+cdef double SECOND = MILLISECONDS_PER_SECOND
+
+
+cdef struct Folded:
+    PyObject *fold
+    uint64_t samples  # not yet counted
+    Folded *before    # in the list of those that have such samples
+    Folded *after
+
+
+cdef struct Entry:
+    char *key         # name, then suffix, each filled up to whole steps; NULL: unused
+    Entry *next       # of the line that came after one of this entry's; any entry, or NULL
+    Block *block
+    const double *edges
+    double weight
+    uint16_t size     # of the bounds
+    uint16_t name_length
+    uint16_t suffix_length
+    uint8_t kind
+    uint8_t notes     # a bit for each of NOTES
+    Folded *folded    # NULL unless a budget sent it into `other`
+    PyObject *cell
+    uint64_t hash
+    uint32_t turn     # its number in the order of eviction
+
+
+cdef struct Place:
+    uint64_t hash
+    Entry *entry      # NULL when it is free
+
+
+cdef struct Counts:
+    uint64_t datagrams
+    uint64_t bytes
+    uint64_t lines
+    uint64_t samples
+    uint64_t notes[8]
+
+
+cdef struct Left:
+    const char *at
+    size_t length
+    int datagram
+    bint is_whole     # a whole datagram, which begins with `{`
+
+
+cdef enum:
+    LEFT_LIMIT = 1024    # lines left to the slow path in one go
+    FIRST_PLACES = 256
+    SLAB_ENTRIES = 64
+    STEP_ENTRIES = 1000  # looked at in one step of forgetting: about a tenth of a millisecond
+
+
+cdef struct Hot:
+    # What a lane needs without the GIL.
+    pthread_mutex_t mutex
+    Counts counts
+    bint signs_are_steps
+    uint64_t seed
+    Place *places     # a hash table of a power of two places, at most half of them taken
+    size_t mask
+    size_t entries
+    Folded *folded    # those with samples that are not yet counted
+    Entry nobody      # stands for what came before the first line
+    Entry *last       # of the last line taken
+    Left left[LEFT_LIMIT]
+    int left_count
+    int datagram      # where a pass over a batch stands
+    const char *at    # in that datagram; NULL at its beginning
+    PyObject *lane    # which owns this
+
+
+cdef inline size_t whole_steps(size_t length) noexcept nogil:
+    """What a name takes of a key."""
+    return (length + KEY_STEP - 1) // KEY_STEP * KEY_STEP
+
+
+cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const char *suffix,
+                    size_t suffix_length) noexcept nogil:
+    cdef uint64_t hash = hash_key(name, name_length, suffix, suffix_length, hot.seed)
+    cdef size_t at = hash & hot.mask
+    cdef Entry *entry = hot.places[at].entry
+    while entry != NULL:
+        if (
+            hot.places[at].hash == hash
+            and entry.name_length == name_length
+            and entry.suffix_length == suffix_length
+            and same_text(name, entry.key, name_length)
+            and same_text(suffix, entry.key + whole_steps(name_length), suffix_length)
+        ):
+            return entry
+        at = (at + 1) & hot.mask
+        entry = hot.places[at].entry
+    return NULL
+
+
+cdef void insert(Place *places, size_t mask, Entry *entry) noexcept nogil:
+    cdef size_t at = entry.hash & mask
+    while places[at].entry != NULL:
+        at = (at + 1) & mask
+    places[at].hash = entry.hash
+    places[at].entry = entry
+
+
+cdef void remove(Place *places, size_t mask, const Entry *entry) noexcept nogil:
+    """Take an entry out, and move those behind it that it kept from their place."""
+    cdef size_t gap = entry.hash & mask, at
+    while places[gap].entry != entry:
+        gap = (gap + 1) & mask
+    at = (gap + 1) & mask
+    while places[at].entry != NULL:
+        if ((at - places[at].hash) & mask) >= ((at - gap) & mask):
+            places[gap] = places[at]
+            gap = at
+        at = (at + 1) & mask
+    places[gap].entry = NULL
+
+
+cdef void add_samples(Hot *hot, Folded *folded, uint64_t samples) noexcept nogil:
+    if not folded.samples:
+        folded.before = NULL
+        folded.after = hot.folded
+        if hot.folded != NULL:
+            hot.folded.before = folded
+        hot.folded = folded
+    folded.samples += samples
+
+
+cdef uint64_t take_samples(Hot *hot, Folded *folded) noexcept nogil:
+    """The samples that are not yet counted, which the caller then counts."""
+    cdef uint64_t samples = folded.samples if folded != NULL else 0
+    if not samples:
+        return 0
+    if folded.before != NULL:
+        folded.before.after = folded.after
+    else:
+        hot.folded = folded.after
+    if folded.after != NULL:
+        folded.after.before = folded.before
+    folded.samples = 0
+    return samples
+
+
+# Hot path
+
+
+cdef inline void apply(Entry *entry, double value, bint is_step) noexcept nogil:
+    cdef Block *block = entry.block
+    if entry.kind == COUNTS:
+        number_add(&block.values[0], value * entry.weight)
+        flag_store(&block.touched, 1)
+    elif entry.kind != SETS:
+        if entry.kind == OBSERVES_MILLISECONDS:
+            value /= SECOND
+        count(block, entry.edges, entry.size, value, entry.weight)
+    else:
+        if is_step:
+            number_add_shared(&block.values[0], value)
+        else:
+            number_store(&block.values[0], value)
+        flag_store(&block.touched, 1)
+
+
+cdef inline void accept(Hot *hot, Entry *entry, uint64_t samples) noexcept nogil:
+    cdef int note
+    hot.counts.lines += 1
+    hot.counts.samples += samples
+    if entry.notes:
+        for note in range(8):
+            hot.counts.notes[note] += entry.notes >> note & 1
+    if entry.folded != NULL:
+        add_samples(hot, entry.folded, samples)
+
+
+cdef bint is_right(const Entry *entry, double value) noexcept nogil:
+    """Whether a number of the grammar is one that the slow path would take for this type."""
+    return value <= MAGNITUDE_LIMIT and value >= (-MAGNITUDE_LIMIT if entry.kind == SETS else 0.0)
+
+
+cdef const char *end_of_piece(const char *at, const char *end) noexcept nogil:
+    while at < end and at[0] != b":":
+        at += 1
+    return at
+
+
+cdef bint take_values(Hot *hot, Entry *entry, const char *start, const char *end) noexcept nogil:
+    """Values of any form, packed ones too; all are taken, or none when one of them is wrong."""
+    cdef double value
+    cdef uint64_t samples = 0
+    cdef const char *at = start
+    cdef const char *stop
+    while at <= end:
+        stop = end_of_piece(at, end)
+        if stop > at:
+            if not read_number(at, stop, C_LOCALE, &value) or not is_right(entry, value):
+                return False
+            samples += 1
+        at = stop + 1
+    if not samples:
+        return False
+    at = start
+    while at <= end:
+        stop = end_of_piece(at, end)
+        if stop > at:
+            read_number(at, stop, C_LOCALE, &value)
+            apply(entry, value, hot.signs_are_steps and (at[0] == b"+" or at[0] == b"-"))
+        at = stop + 1
+    accept(hot, entry, samples)
+    return True
+
+
+cdef inline bint take_next(Hot *hot, Entry *entry, const char *name, const char *end,
+                           const char **next) noexcept nogil:
+    """Take a line if it is a plain one of this entry, without looking for its parts."""
+    cdef double value = 0.0
+    cdef const char *pipe
+    cdef const char *feed
+    if entry == NULL or entry.key == NULL or end - name <= entry.name_length:
+        return False
+    if name[entry.name_length] != b":" or not same_text(name, entry.key, entry.name_length):
+        return False
+    pipe = read_plain(name + entry.name_length + 1, end, &value)
+    if pipe == NULL or end - pipe <= entry.suffix_length:
+        return False
+    feed = pipe + 1 + entry.suffix_length
+    if feed < end and feed[0] != b"\n":
+        return False
+    if not same_text(pipe + 1, entry.key + whole_steps(entry.name_length), entry.suffix_length):
+        return False
+    if entry.kind == SETS and hot.left_count:
+        return False  # of a gauge, what came before it comes first
+    next[0] = feed
+    apply(entry, value, False)
+    accept(hot, entry, 1)
+    return True
+
+
+cdef bint take_line(Hot *hot, const char *name, const char *end, const char **next) noexcept nogil:
+    """Take one line, which is not empty; `next` is set to the line feed behind it, or `end`."""
+    #   name:value|suffix
+    cdef double value = 0.0
+    cdef const char *pipe
+    cdef const char *feed
+    cdef Entry *entry
+    cdef const char *colon = find_mark(name, end)
+    if colon == end or colon[0] != b":":
+        next[0] = find_feed(colon, end)
+        return False
+    pipe = read_plain(colon + 1, end, &value)
+    cdef bint is_plain = pipe != NULL
+    if not is_plain:
+        pipe = find_mark(colon + 1, end)
+        while pipe < end and pipe[0] == b":":
+            pipe = find_mark(pipe + 1, end)
+        if pipe == end or pipe[0] != b"|":
+            next[0] = pipe
+            return False
+    feed = next[0] = find_feed(pipe + 1, end)
+    entry = look_up(hot, name, colon - name, pipe + 1, feed - pipe - 1)
+    if entry == NULL or (entry.kind == SETS and hot.left_count):
+        return False  # of a gauge, what came before it comes first
+    if not is_plain:
+        return take_values(hot, entry, colon + 1, pipe)
+    apply(entry, value, False)
+    accept(hot, entry, 1)
+    hot.last.next = entry
+    hot.last = entry
+    return True
+
+
+cdef void leave(Hot *hot, const char *at, size_t length, bint is_whole) noexcept nogil:
+    cdef Left *left = &hot.left[hot.left_count]
+    left.at = at
+    left.length = length
+    left.datagram = hot.datagram
+    left.is_whole = is_whole
+    hot.left_count += 1
+
+
+cdef bint begins_with_brace(const char *at, const char *end) noexcept nogil:
+    while at < end and (at[0] == b" " or b"\t" <= at[0] <= b"\r"):
+        at += 1
+    return at < end and at[0] == b"{"
+
+
+cdef void take_lines(Hot *hot, const char *end) noexcept nogil:
+    """Lines from where the pass stands to the end of the datagram, or until `left` is full."""
+    cdef const char *at = hot.at
+    cdef const char *feed = NULL
+    while at < end and hot.left_count < LEFT_LIMIT:
+        if at[0] == b"\n":
+            at += 1
+            continue
+        if take_next(hot, hot.last.next, at, end, &feed):
+            hot.last = hot.last.next
+        elif not take_line(hot, at, end, &feed):
+            leave(hot, at, feed - at, False)
+        at = feed + 1
+    hot.at = at if at < end else NULL
+
+
+cdef bint take_batch(Hot *hot, const Datagram *datagrams, int count) noexcept nogil:
+    """Go on with a batch until it is over, which is the result, or `left` is full."""
+    cdef const Datagram *datagram
+    while hot.datagram < count:
+        if hot.left_count == LEFT_LIMIT:
+            return False
+        datagram = &datagrams[hot.datagram]
+        if hot.at == NULL:
+            hot.counts.datagrams += 1
+            hot.counts.bytes += datagram.length
+            if begins_with_brace(datagram.data, datagram.data + datagram.length):
+                leave(hot, datagram.data, datagram.length, True)
+                hot.datagram += 1
+                continue
+            hot.at = datagram.data
+        take_lines(hot, datagram.data + datagram.length)
+        if hot.at != NULL:
+            return False
+        hot.datagram += 1
+    return True
+
+
+cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1 nogil:
+    """Take in datagrams that arrived together; what a pass leaves goes to the slow path."""
+    cdef Hot *hot = <Hot *>state
+    cdef bint is_over = False
+    hot.datagram = 0
+    hot.at = NULL
+    while not is_over:
+        pthread_mutex_lock(&hot.mutex)
+        is_over = take_batch(hot, datagrams, count)
+        pthread_mutex_unlock(&hot.mutex)
+        if hot.left_count:
+            with gil:
+                (<Lane>hot.lane)._take_slowly()
+    return 0
+
+
+cdef struct Turn:
+    Entry *entry      # NULL when it was forgotten
+    PyObject *key     # of a route that is kept apart, or NULL
+
+
+@cython.final
+cdef class Lane:
+    """One compiled hot path over a store; `number` is 1 or more, and no other lane's.
+
+    The cache keeps at most `cache_entries` routes; each new one beyond that evicts the oldest.
+    Routes of numbers are in a hash table, those of sets and events apart in a dict.
+    One thread at a time feeds a lane.
+    """
+
+    cdef readonly int number
+    cdef readonly Py_ssize_t limit
+    cdef object _gate
+    cdef object _slow
+    cdef dict _apart
+    cdef Hot _hot
+    cdef Feeder _feeder
+    # entries are never given back while the lane lives, so that a `next` always points to one
+    cdef Entry **_slabs
+    cdef size_t _slab_count
+    cdef Entry *_unused
+    # the order of eviction: a ring of a power of two turns
+    cdef Turn *_turns
+    cdef uint32_t _turns_mask
+    cdef uint32_t _oldest
+    cdef uint32_t _newest
+
+    def __cinit__(self, store, dialect, Py_ssize_t cache_entries, int number=1):
+        self.number = number
+        self.limit = cache_entries
+        self._gate = store.gate
+        self._apart = {}
+        # str hashes differ from process to process, so nobody can choose keys that collide.
+        self._hot.seed = <uint64_t><Py_ssize_t>hash("llmstatsd")
+        self._hot.signs_are_steps = not dialect.absolute_signed_gauges
+        self._hot.places = <Place *>calloc(FIRST_PLACES, sizeof(Place))
+        self._turns = <Turn *>calloc(FIRST_PLACES, sizeof(Turn))
+        if self._hot.places == NULL or self._turns == NULL:
+            raise MemoryError
+        self._hot.mask = self._turns_mask = FIRST_PLACES - 1
+        self._hot.last = &self._hot.nobody
+        self._hot.lane = <PyObject *>self
+        pthread_mutex_init(&self._hot.mutex, NULL)
+        self._feeder.feed = feed_batch
+        self._feeder.lane = &self._hot
+
+    def __init__(self, store, dialect, cache_entries, number=1):
+        self._slow = SlowPath(store, dialect, self, LineStats())
+
+    def __dealloc__(self):
+        cdef Turn *turn
+        while self._turns != NULL and self._oldest != self._newest:
+            turn = &self._turns[self._oldest & self._turns_mask]
+            if turn.entry != NULL:
+                free(turn.entry.key)
+                give_up(turn.entry)
+            if turn.key != NULL:
+                Py_DECREF(<object>turn.key)
+            self._oldest += 1
+        free(self._turns)
+        free(self._hot.places)
+        while self._slab_count:
+            self._slab_count -= 1
+            free(self._slabs[self._slab_count])
+        free(self._slabs)
+        pthread_mutex_destroy(&self._hot.mutex)
+
+    def __len__(self):
+        return self._hot.entries + len(self._apart)
+
+    @property
+    def feeder(self):
+        """A capsule with the struct Feeder of batch.h; valid as long as this lane lives."""
+        return PyCapsule_New(&self._feeder, FEEDER, NULL)
+
+    @property
+    def stats(self):
+        """The ladder of this lane so far, as LineStats."""
+        cdef Counts counts
+        pthread_mutex_lock(&self._hot.mutex)
+        counts = self._hot.counts
+        pthread_mutex_unlock(&self._hot.mutex)
+        slow = self._slow.stats
+        notes = {note: n + counts.notes[at] for at, (note, n) in enumerate(slow.notes.items())}
+        return LineStats(
+            datagrams=counts.datagrams,
+            bytes=counts.bytes,
+            plain_lines=counts.lines,
+            plain_samples=counts.samples,
+            other_lines=slow.other_lines,
+            other_samples=slow.other_samples,
+            cache_misses=slow.cache_misses,
+            refused=slow.refused.copy(),
+            set_aside=slow.set_aside.copy(),
+            notes=notes,
+            refused_lines=slow.refused_lines.copy(),
+        )
+
+    # the cache
+
+    def get(self, key):
+        """The route of a key, or None if it has to be resolved."""
+        cdef Entry *entry = NULL if isinstance(key, Meaning) else self._find(key[0], key[1])
+        if entry == NULL:
+            return self._apart.get(key)
+        notes = tuple([note for at, note in enumerate(NOTES) if entry.notes >> at & 1])
+        fold = <object>entry.folded.fold if entry.folded != NULL else None
+        return Route(_TYPES[entry.kind], <object>entry.cell, entry.weight, notes, fold)
+
+    def keep(self, key, route):
+        """Remember a route that is not in the cache, unless its key is too long."""
+        cdef Entry *entry = NULL
+        if length_of(key) > KEY_LENGTH_LIMIT:
+            return
+        if not isinstance(key, Meaning):
+            entry = self._new_entry(key[0].encode("latin-1"), key[1].encode("latin-1"), route)
+        if entry == NULL:
+            self._apart[key] = route
+        self._make_room()
+        self._remember(entry, key)
+        if self._newest - self._oldest > self.limit:
+            self._evict()
+
+    def forget_cells(self, ids):
+        """Drop the routes to the cells of these `id()`s, in short steps."""
+        return self._forget(ids, lambda route: id(route.cell) in ids)
+
+    def forget_folded(self):
+        """Drop the routes into `other`, in short steps."""
+        return self._forget(None, lambda route: route.is_folded)
+
+    def settle(self):
+        """Count the folded samples that are not counted yet, while the store's gate is held."""
+        cdef Folded *folded
+        cdef uint64_t samples
+        while True:
+            pthread_mutex_lock(&self._hot.mutex)
+            folded = self._hot.folded
+            samples = take_samples(&self._hot, folded)
+            pthread_mutex_unlock(&self._hot.mutex)
+            if not samples:
+                return
+            (<object>folded.fold).count(samples)
+
+    def _forget(self, ids, is_stale):
+        for key in [key for key, route in self._apart.items() if is_stale(route)]:
+            self._apart.pop(key, None)
+        yield
+        turn = self._oldest
+        while turn is not None:
+            turn = self._forget_some(turn, ids)
+            yield
+
+    def _forget_some(self, uint32_t turn, ids):
+        """One step; the turn where the next begins, or None. Without `ids`, folded ones go."""
+        cdef Entry *entry
+        cdef int looked
+        if <int32_t>(turn - self._oldest) < 0:
+            turn = self._oldest  # evicted meanwhile
+        for looked in range(STEP_ENTRIES):
+            if turn == self._newest:
+                return None
+            entry = self._turns[turn & self._turns_mask].entry
+            if entry != NULL and (
+                entry.folded != NULL if ids is None else <size_t>entry.cell in ids
+            ):
+                self._drop(entry)
+            turn += 1
+        return turn
+
+    cdef Entry *_find(self, str name, str suffix) except? NULL:
+        cdef bytes head = name.encode("latin-1"), tail = suffix.encode("latin-1")
+        cdef bytes padded = head + bytes(SLACK_BYTES) + tail + bytes(SLACK_BYTES)
+        cdef const char *at = padded
+        return look_up(&self._hot, at, len(head), at + len(head) + SLACK_BYTES, len(tail))
+
+    cdef Entry *_new_entry(self, bytes name, bytes suffix, route) except? NULL:
+        """An entry for a route that adds numbers to a cell of this twin; NULL for any other."""
+        cdef size_t name_length = len(name), suffix_length = len(suffix)
+        cdef size_t key_bytes = whole_steps(name_length) + whole_steps(suffix_length) + KEY_STEP
+        cdef object cell = route.cell
+        if route.kind not in _TYPES or not isinstance(cell, (Single, HistogramCell)):
+            return NULL
+        cdef char *text = <char *>calloc(1, key_bytes)
+        cdef Entry *entry = self._take_unused() if text != NULL else NULL
+        if entry == NULL:
+            raise MemoryError
+        memcpy(text, <const char *>name, name_length)
+        memcpy(text + whole_steps(name_length), <const char *>suffix, suffix_length)
+        entry.name_length = name_length
+        entry.suffix_length = suffix_length
+        entry.kind = _TYPES.index(route.kind)
+        entry.weight = route.weight
+        for note in route.notes:
+            entry.notes |= 1 << NOTES.index(note)
+        cdef bytes padded = name + bytes(SLACK_BYTES) + suffix + bytes(SLACK_BYTES)
+        cdef const char *at = padded
+        entry.hash = hash_key(
+            at, name_length, at + name_length + SLACK_BYTES, suffix_length, self._hot.seed
+        )
+        if isinstance(cell, HistogramCell):
+            entry.edges = (<HistogramCell>cell)._bounds.edges
+            entry.size = (<HistogramCell>cell)._bounds.size
+            entry.block = block_of(&(<HistogramCell>cell).blocks, self.number, entry.size + 2)
+        else:
+            number = SHARED if entry.kind == SETS else self.number
+            entry.block = block_of(&(<Single>cell).blocks, number, 1)
+        if route.fold is not None:
+            entry.folded = <Folded *>calloc(1, sizeof(Folded))
+            if entry.folded == NULL:
+                raise MemoryError
+            entry.folded.fold = <PyObject *>route.fold
+            Py_INCREF(route.fold)
+        entry.cell = <PyObject *>cell
+        Py_INCREF(cell)
+        entry.key = text
+        return entry
+
+    cdef Entry *_take_unused(self) except NULL:
+        """An empty entry, of a new slab if there is none."""
+        cdef Entry *entry
+        cdef size_t at
+        if self._unused == NULL:
+            self._slabs = <Entry **>realloc(self._slabs, (self._slab_count + 1) * sizeof(Entry *))
+            entry = <Entry *>calloc(SLAB_ENTRIES, sizeof(Entry)) if self._slabs != NULL else NULL
+            if entry == NULL:
+                raise MemoryError
+            self._slabs[self._slab_count] = entry
+            self._slab_count += 1
+            for at in range(<size_t>SLAB_ENTRIES):
+                entry[at].next = self._unused
+                self._unused = &entry[at]
+        entry = self._unused
+        self._unused = entry.next
+        memset(entry, 0, sizeof(Entry))
+        return entry
+
+    cdef int _remember(self, Entry *entry, key) except -1:
+        cdef Turn *turn = &self._turns[self._newest & self._turns_mask]
+        turn.entry = entry
+        turn.key = NULL
+        if entry == NULL:
+            turn.key = <PyObject *>key
+            Py_INCREF(key)
+        else:
+            entry.turn = self._newest
+            pthread_mutex_lock(&self._hot.mutex)
+            insert(self._hot.places, self._hot.mask, entry)
+            self._hot.entries += 1
+            pthread_mutex_unlock(&self._hot.mutex)
+        self._newest += 1
+        return 0
+
+    cdef int _make_room(self) except -1:
+        """Double the ring and the table when one more would be too many; the limit bounds both."""
+        if self._newest - self._oldest > self._turns_mask:
+            self._double_turns()
+        if 2 * (self._hot.entries + 1) > self._hot.mask:
+            self._double_places()
+        return 0
+
+    cdef int _double_turns(self) except -1:
+        cdef uint32_t mask = 2 * self._turns_mask + 1, turn = self._oldest
+        cdef Turn *turns = <Turn *>calloc(<size_t>mask + 1, sizeof(Turn))
+        if turns == NULL:
+            raise MemoryError
+        while turn != self._newest:
+            turns[turn & mask] = self._turns[turn & self._turns_mask]
+            turn += 1
+        free(self._turns)
+        self._turns = turns
+        self._turns_mask = mask
+        return 0
+
+    cdef int _double_places(self) except -1:
+        cdef size_t mask = 2 * self._hot.mask + 1, at
+        cdef Place *before = self._hot.places
+        cdef Place *places = <Place *>calloc(mask + 1, sizeof(Place))
+        if places == NULL:
+            raise MemoryError
+        for at in range(self._hot.mask + 1):
+            if before[at].entry != NULL:
+                insert(places, mask, before[at].entry)
+        pthread_mutex_lock(&self._hot.mutex)
+        self._hot.places = places
+        self._hot.mask = mask
+        pthread_mutex_unlock(&self._hot.mutex)
+        free(before)
+        return 0
+
+    cdef int _evict(self) except -1:
+        cdef Turn *turn = &self._turns[self._oldest & self._turns_mask]
+        self._oldest += 1
+        if turn.entry != NULL:
+            self._drop(turn.entry)
+        elif turn.key != NULL:
+            key = <object>turn.key
+            Py_DECREF(key)
+            self._apart.pop(key, None)
+        return 0
+
+    cdef int _drop(self, Entry *entry) except -1:
+        cdef uint64_t samples
+        cdef char *key = entry.key
+        self._turns[entry.turn & self._turns_mask].entry = NULL
+        pthread_mutex_lock(&self._hot.mutex)
+        remove(self._hot.places, self._hot.mask, entry)
+        self._hot.entries -= 1
+        samples = take_samples(&self._hot, entry.folded)
+        entry.key = NULL
+        if self._hot.last == entry:
+            self._hot.last = &self._hot.nobody
+        pthread_mutex_unlock(&self._hot.mutex)
+        if samples:
+            (<object>entry.folded.fold).count(samples)
+        free(key)
+        give_up(entry)
+        entry.next = self._unused
+        self._unused = entry
+        return 0
+
+    # the hot path
+
+    def feed(self, bytes datagram):
+        """Take one datagram in; never raises on any bytes."""
+        self.feed_together((datagram,))
+
+    def feed_together(self, datagrams):
+        """Take in the datagrams that arrived together; never raises on any bytes."""
+        cdef list padded = [datagram + bytes(SLACK_BYTES) for datagram in datagrams]
+        cdef int count = len(padded), number
+        cdef Datagram *batch = <Datagram *>calloc(count + 1, sizeof(Datagram))
+        if batch == NULL:
+            raise MemoryError
+        try:
+            for number in range(count):
+                batch[number].data = <bytes>padded[number]
+                batch[number].length = len(<bytes>padded[number]) - SLACK_BYTES
+            feed_batch(&self._hot, batch, count)
+        finally:
+            free(batch)
+
+    def _feed_lines(self, bytes datagram):
+        """The lines of a datagram that is no event as a whole, while the gate is held."""
+        cdef bytes padded = datagram + bytes(SLACK_BYTES)
+        cdef const char *start = padded
+        cdef const char *end = start + len(datagram)
+        self._hot.at = start
+        while self._hot.at != NULL:
+            pthread_mutex_lock(&self._hot.mutex)
+            take_lines(&self._hot, end)
+            pthread_mutex_unlock(&self._hot.mutex)
+            for lines in self._left():
+                for line in lines:
+                    self._slow.take(line)
+
+    cdef int _take_slowly(self) except -1:
+        """Give the slow path what a pass has left, with this lane's blocks to add to."""
+        cdef int datagram = self._hot.datagram, before = here_get()
+        cdef const char *at = self._hot.at
+        here_set(self.number)
+        try:
+            with self._gate:
+                for left in self._left():
+                    if type(left) is bytes:
+                        self._slow.take_datagram(left, self._feed_lines)
+                    else:
+                        self._slow.take_lines(left)
+        finally:
+            here_set(before)
+        self._hot.datagram = datagram
+        self._hot.at = at
+        return 0
+
+    cdef list _left(self):
+        """What a pass has left: a whole datagram as bytes, or the lines of one as a list."""
+        cdef list groups = [], lines = []
+        cdef int at, last = -1
+        cdef Left *left
+        for at in range(<int>self._hot.left_count):
+            left = &self._hot.left[at]
+            if left.is_whole:
+                groups.append((<char *>left.at)[: left.length])
+                last = -1
+                continue
+            if left.datagram != last:
+                lines = []
+                groups.append(lines)
+                last = left.datagram
+            lines.append(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
+        self._hot.left_count = 0
+        return groups
+
+
+cdef Py_ssize_t length_of(key) except -1:
+    """The length of a key, as RouteCache counts it."""
+    if isinstance(key, Meaning):
+        return len(key.name) + sum([len(text) for tag in key.tags for text in tag])
+    return len(key[0]) + len(key[1])
+
+
+cdef void give_up(Entry *entry) noexcept:
+    """Give up the objects that an entry holds."""
+    Py_DECREF(<object>entry.cell)
+    if entry.folded != NULL:
+        Py_DECREF(<object>entry.folded.fold)
+        free(entry.folded)
+        entry.folded = NULL

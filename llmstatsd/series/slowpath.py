@@ -1,0 +1,210 @@
+"""Where meaning is decided: the lines that a hot path has no cached route for, or no number.
+
+Both twins of the hot path hand over to this one. It reads a line by `wire`, asks the store for the
+route of its meaning, remembers that in the cache, and adds the values.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from llmstatsd.series.cache import Key
+from llmstatsd.series.route import Route
+from llmstatsd.series.store import Store
+from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
+from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, REASONS, Refusal
+from llmstatsd.wire.statsd import Dialect, Meaning, Reading, Value, is_chain, read_values
+
+SHOWN_LENGTH_LIMIT: Final = 200
+"""Most bytes kept of a refused line to show it in the log."""
+
+# c|T1656581400: a time stamp changes with every line and must not fill the cache.
+_TIMESTAMP: Final = re.compile(r"\|T[0-9]+(?=\||$)")
+
+_NO_SERIES: Final = ("{", "_e{", "_sc|")
+"""How lines begin whose first `:` does not end a series name."""
+
+_NOT_UTF8: Final = Refusal(INVALID_UTF8)
+
+
+@dataclass(slots=True)
+class LineStats:
+    """The ladder of this stage, counted since the start.
+
+    lines = accepted + refused + set aside; `plain_lines` are those a hot path took, with
+    `plain_samples`. `refused_lines` keeps the last refused line per reason, cut to 200 bytes;
+    of an event it keeps only the size.
+    """
+
+    datagrams: int = 0
+    bytes: int = 0
+    plain_lines: int = 0
+    plain_samples: int = 0
+    other_lines: int = 0
+    other_samples: int = 0
+    cache_misses: int = 0
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    set_aside: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    notes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NOTES, 0))
+    refused_lines: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> int:
+        """Lines all of whose samples reached a cell."""
+        return self.plain_lines + self.other_lines
+
+    @property
+    def lines(self) -> int:
+        """Lines that are not empty."""
+        return self.accepted + sum(self.refused.values()) + sum(self.set_aside.values())
+
+    @property
+    def samples(self) -> int:
+        """Values added to cells."""
+        return self.plain_samples + self.other_samples
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Count the notes of one line."""
+        for note in notes:
+            self.notes[note] += 1
+
+
+class Cache(Protocol):
+    """What the slow path asks of a twin's cache."""
+
+    def get(self, key: Key, /) -> Route | None:
+        """The route of a key, or None if it has to be resolved."""
+
+    def keep(self, key: Key, route: Route, /) -> None:
+        """Remember a route that is not in the cache."""
+
+
+class SlowPath:
+    """Takes lines one by one, as text with one character per byte; never raises on any."""
+
+    def __init__(self, store: Store, dialect: Dialect, cache: Cache, stats: LineStats) -> None:
+        self.stats = stats
+        self._store = store
+        self._dialect = dialect
+        self._cache = cache
+        self._is_private = False  # the lines at hand may be pieces of an event, and hold a prompt
+
+    def take_datagram(self, datagram: bytes, feed_lines: Callable[[bytes], None]) -> None:
+        """Take a datagram that holds a `{`: as one event if it is one, else by `feed_lines`."""
+        self._is_private = datagram.lstrip()[:1] == b"{"
+        if datagram[:1] != b"{" or not self._took_whole_event(datagram):
+            feed_lines(datagram)
+        self._is_private = False
+
+    def take_lines(self, lines: Iterable[str]) -> None:
+        """Take the lines of one datagram that a hot path left over."""
+        for line in lines:
+            self.take(line)
+        self._is_private = False
+
+    def take(self, line: str) -> None:
+        """Take one line, with or without a CR at its end."""
+        line = line.removesuffix("\r")
+        if not line:
+            return
+        if line.startswith(_NO_SERIES):
+            self._is_private = self._is_private or line[0] == "{"
+            self._settle(read_line(line.encode("latin-1"), self._dialect), line)
+            return
+        name, _, rest = line.partition(":")
+        value, _, suffix = rest.partition("|")
+        if "|T" in suffix:
+            suffix = _TIMESTAMP.sub("", suffix)
+        route = self._cache.get((name, suffix))
+        if route is not None:
+            self.take_value(route, value, line)
+            return
+        outcome = read_line(line.encode("latin-1"), self._dialect)
+        is_one = isinstance(outcome, list) and len(outcome) == 1 and not is_chain(suffix)
+        self._settle(outcome, line, (name, suffix) if is_one and suffix[-1:] != "\r" else None)
+
+    def take_value(self, route: Route, value: str, line: str) -> None:
+        """Take the values of a line whose route is known."""
+        text = _decoded(value)
+        values = _NOT_UTF8 if text is None else read_values(route.kind, text, self._dialect)
+        if isinstance(values, Refusal):
+            self.refuse(values, line)
+        else:
+            self._apply(route, values)
+            self._accept(route.notes)
+
+    def refuse(self, refusal: Refusal, line: str) -> None:
+        """Count a line that does not count, and remember it for the log."""
+        self.stats.refused[refusal.reason] += 1
+        size = f"a line of {len(line)} bytes of an event"
+        self.stats.refused_lines[refusal.reason] = size if self._is_private else _shown(line)
+
+    def _took_whole_event(self, datagram: bytes) -> bool:
+        outcome = read_whole_event(datagram)
+        if outcome is None:
+            return False
+        self._settle(outcome, datagram.decode("latin-1"))
+        return True
+
+    def _settle(
+        self, outcome: list[Reading] | Refusal | SetAside, line: str, key: Key | None = None
+    ) -> None:
+        if isinstance(outcome, Refusal):
+            self.refuse(outcome, line)
+        elif isinstance(outcome, SetAside):
+            self.stats.set_aside[outcome.kind] += 1
+        else:
+            self._take_readings(outcome, line, key)
+
+    def _take_readings(self, readings: list[Reading], line: str, key: Key | None) -> None:
+        if len(readings) > 1 and line[:1] != "{":  # an event has documented series only
+            refusal = self._store.refusal(reading.meaning for reading in readings)
+            if refusal is not None:
+                self.refuse(refusal, line)
+                return
+        routed = []
+        for reading in readings:
+            route = self._resolve(key or reading.meaning, reading.meaning)
+            if isinstance(route, Refusal):
+                self.refuse(route, line)
+                return
+            routed.append((route, reading.values))
+        for route, values in routed:
+            self._apply(route, values)
+        self._accept({note for route, _ in routed for note in route.notes})
+
+    def _resolve(self, key: Key, meaning: Meaning) -> Route | Refusal:
+        route = self._cache.get(key)
+        if route is None:
+            self.stats.cache_misses += 1
+            resolved = self._store.route(meaning)
+            if isinstance(resolved, Refusal):
+                return resolved
+            route = resolved
+            self._cache.keep(key, route)
+        return route
+
+    def _apply(self, route: Route, values: list[Value]) -> None:
+        for number, relative in values:
+            if relative:
+                route.change(float(number))
+            else:
+                route.add(number)
+        self.stats.other_samples += len(values)
+
+    def _accept(self, notes: Iterable[str]) -> None:
+        self.stats.other_lines += 1
+        self.stats.note(notes)
+
+
+def _shown(line: str) -> str:
+    return line[:SHOWN_LENGTH_LIMIT].encode("latin-1").decode(errors="replace")
+
+
+def _decoded(value: str) -> str | None:
+    """A value, one character per byte so far, as UTF-8; None if it is none."""
+    try:
+        return value if value.isascii() else value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,75 @@
+"""A compiled lane that ends by a bug: seen, said, and the portable lane goes on."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import pytest
+
+from llmstatsd import config
+from llmstatsd.daemon import Daemon
+from llmstatsd.series.slowpath import SlowPath
+
+pytestmark = pytest.mark.compiled
+
+DEADLINE_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def running(**flags: str) -> AsyncIterator[Daemon]:
+    given = {"--statsd-udp": "127.0.0.1:0", "--http": "127.0.0.1:0", "--gpu-enabled": "false"}
+    daemon = Daemon(config.load(None, {}, {**given, **flags}))
+    task = asyncio.create_task(daemon.run())
+    yield daemon
+    daemon.stop()
+    await asyncio.wait_for(task, DEADLINE_SECONDS)
+
+
+async def test_a_lane_that_fails_gives_way_to_the_portable_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise ZeroDivisionError("a bug of the lane")
+
+    seen: list[tuple[str, bool]] = []
+
+    class Watch(logging.Handler):
+        """Notes whether the daemon was ready when it said something."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append((record.getMessage(), daemon._is_ready))
+
+    caplog.set_level("INFO", "llmstatsd")
+    watch = Watch()
+    logging.getLogger("llmstatsd").addHandler(watch)
+    async with running(**{"--statsd-lane": "compiled", "--statsd-lanes": "2"}) as daemon:
+        address = daemon._intake.sockets[0].address
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"jobs:1|c\nwait:125|ms", address)
+            await until(lambda: daemon._hot_path.stats.lines == 2)
+            monkeypatch.setattr(SlowPath, "take_lines", fail)
+            sender.sendto(b"lost:1|c", address)
+            await until(lambda: "ready again: lane=portable" in caplog.messages)
+            assert daemon._is_ready
+            sender.sendto(b"jobs:2|c\nwait:125|ms\nnew:1|c", address)
+            await until(lambda: daemon._hot_path.stats.lines == 5)
+        families = daemon._store.families
+        [jobs] = families["jobs_total"].cells.values()
+        [wait] = families["wait_seconds"].cells.values()
+        assert (jobs.value, sum(wait.counts)) == (3, 2)  # type: ignore[attr-defined]
+        shown = {s.name: s for f in daemon._telemetry.collect() for s in f.samples}
+        assert shown["llmstatsd_build_info"].labels["lane"] == "portable"
+        assert shown["llmstatsd_lane_failures_total"].value == 1
+        assert shown["llmstatsd_datagrams_total"].value == 3
+        assert ("not ready: the portable lane takes over", False) in seen
+    logging.getLogger("llmstatsd").removeHandler(watch)
+    assert "ZeroDivisionError: a bug of the lane" in caplog.text
+
+
+async def until(is_true: Any) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not is_true():
+            await asyncio.sleep(0.01)
