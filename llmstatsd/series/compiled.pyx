@@ -629,7 +629,7 @@ cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1
 
 cdef struct Turn:
     Entry *entry      # NULL when it was forgotten
-    PyObject *key     # of a route that is kept apart, or NULL
+    PyObject *apart   # key and route of one that is kept apart, or NULL
 
 
 @cython.final
@@ -687,8 +687,8 @@ cdef class Lane:
             if turn.entry != NULL:
                 free(turn.entry.key)
                 give_up(turn.entry)
-            if turn.key != NULL:
-                Py_DECREF(<object>turn.key)
+            if turn.apart != NULL:
+                Py_DECREF(<object>turn.apart)
             self._oldest += 1
         free(self._turns)
         free(self._hot.places)
@@ -750,7 +750,7 @@ cdef class Lane:
         if entry == NULL:
             self._apart[key] = route
         self._make_room()
-        self._remember(entry, key)
+        self._remember(entry, None if entry != NULL else (key, route))
         if self._newest - self._oldest > self.limit:
             self._evict()
 
@@ -868,13 +868,13 @@ cdef class Lane:
         memset(entry, 0, sizeof(Entry))
         return entry
 
-    cdef int _remember(self, Entry *entry, key) except -1:
+    cdef int _remember(self, Entry *entry, tuple apart) except -1:
         cdef Turn *turn = &self._turns[self._newest & self._turns_mask]
         turn.entry = entry
-        turn.key = NULL
+        turn.apart = NULL
         if entry == NULL:
-            turn.key = <PyObject *>key
-            Py_INCREF(key)
+            turn.apart = <PyObject *>apart
+            Py_INCREF(apart)
         else:
             entry.turn = self._newest
             pthread_mutex_lock(&self._hot.mutex)
@@ -926,10 +926,11 @@ cdef class Lane:
         self._oldest += 1
         if turn.entry != NULL:
             self._drop(turn.entry)
-        elif turn.key != NULL:
-            key = <object>turn.key
-            Py_DECREF(key)
-            self._apart.pop(key, None)
+        elif turn.apart != NULL:
+            apart = <object>turn.apart
+            Py_DECREF(apart)
+            if self._apart.get(apart[0]) is apart[1]:  # not forgotten meanwhile, nor kept anew
+                del self._apart[apart[0]]
         return 0
 
     cdef int _drop(self, Entry *entry) except -1:
