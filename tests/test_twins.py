@@ -18,7 +18,7 @@ from llmstatsd.exposition.text import TEXT, Exposition
 from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.series import lanes
-from llmstatsd.series.family import FOLDED_BY_VALUES
+from llmstatsd.series.cardinality import FOLDED_BY_VALUES
 from llmstatsd.series.limits import Limits
 from llmstatsd.wire import Dialect
 from tests import twins

@@ -18,7 +18,6 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
-from libc.math cimport INFINITY
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -62,7 +61,8 @@ cdef extern from "scan.h" nogil:
     const char *read_plain(const char *at, const char *end, double *value)
     bint read_number(const char *at, const char *end, locale_t c_locale, double *value)
     const size_t KEY_STEP "SCAN_KEY_STEP"
-    const size_t BOUNDS_GROUP "SCAN_BOUNDS_GROUP"
+    size_t bounds_room(size_t count)
+    void bounds_lay_out(double *bounds, size_t count)
     size_t bucket_of(const double *bounds, size_t count, double value)
 
 
@@ -215,14 +215,12 @@ cdef class Bounds:
     def __cinit__(self, values):
         self.values = tuple(values)
         self.size = len(self.values)
-        cdef size_t room = self.size + BOUNDS_GROUP, number
-        self.edges = <double *>malloc(room * sizeof(double))
+        self.edges = <double *>malloc(bounds_room(self.size) * sizeof(double))
         if self.edges == NULL:
             raise MemoryError
-        for number in range(room):
-            self.edges[number] = INFINITY
         for number, bound in enumerate(self.values):
             self.edges[number] = bound
+        bounds_lay_out(self.edges, self.size)
 
     def __dealloc__(self):
         free(self.edges)
@@ -298,14 +296,15 @@ cdef struct Folded:
 
 
 cdef struct Entry:
-    char *key         # name, then suffix, each filled up to whole steps; NULL: unused
-    Entry *next       # of the line that came after one of this entry's; any entry, or NULL
+    char *key         # the name, then the suffix, each filled up to whole steps
+    char *suffix      # in the key
+    Entry *next       # of the line that came after one of this entry's; or any entry
     Block *block
     const double *edges
     double weight
-    uint16_t size     # of the bounds
-    uint16_t name_length
+    uint16_t name_length    # or NO_LENGTH
     uint16_t suffix_length
+    uint16_t size     # of the bounds
     uint8_t kind
     uint8_t notes     # a bit for each of NOTES
     Folded *folded    # NULL unless a budget sent it into `other`
@@ -338,6 +337,7 @@ cdef enum:
     LEFT_LIMIT = 1024    # lines left to the slow path in one go
     FIRST_PLACES = 256
     SLAB_ENTRIES = 64
+    NO_LENGTH = 0xffff   # of an entry that is unused: no name is as long
     STEP_ENTRIES = 1000  # looked at in one step of forgetting: about a tenth of a millisecond
 
 
@@ -376,7 +376,7 @@ cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const 
             and entry.name_length == name_length
             and entry.suffix_length == suffix_length
             and same_text(name, entry.key, name_length)
-            and same_text(suffix, entry.key + whole_steps(name_length), suffix_length)
+            and same_text(suffix, entry.suffix, suffix_length)
         ):
             return entry
         at = (at + 1) & hot.mask
@@ -451,10 +451,9 @@ cdef inline void apply(Entry *entry, double value, bint is_step) noexcept nogil:
         flag_store(&block.touched, 1)
 
 
-cdef inline void accept(Hot *hot, Entry *entry, uint64_t samples) noexcept nogil:
+cdef inline void note(Hot *hot, Entry *entry, uint64_t samples) noexcept nogil:
+    """Count what else there is to count of a line that was taken."""
     cdef int note
-    hot.counts.lines += 1
-    hot.counts.samples += samples
     if entry.notes:
         for note in range(8):
             hot.counts.notes[note] += entry.notes >> note & 1
@@ -495,33 +494,9 @@ cdef bint take_values(Hot *hot, Entry *entry, const char *start, const char *end
             read_number(at, stop, C_LOCALE, &value)
             apply(entry, value, hot.signs_are_steps and (at[0] == b"+" or at[0] == b"-"))
         at = stop + 1
-    accept(hot, entry, samples)
-    return True
-
-
-cdef inline bint take_next(Hot *hot, Entry *entry, const char *name, const char *end,
-                           const char **next) noexcept nogil:
-    """Take a line if it is a plain one of this entry, without looking for its parts."""
-    cdef double value = 0.0
-    cdef const char *pipe
-    cdef const char *feed
-    if entry == NULL or entry.key == NULL or end - name <= entry.name_length:
-        return False
-    if name[entry.name_length] != b":" or not same_text(name, entry.key, entry.name_length):
-        return False
-    pipe = read_plain(name + entry.name_length + 1, end, &value)
-    if pipe == NULL or end - pipe <= entry.suffix_length:
-        return False
-    feed = pipe + 1 + entry.suffix_length
-    if feed < end and feed[0] != b"\n":
-        return False
-    if not same_text(pipe + 1, entry.key + whole_steps(entry.name_length), entry.suffix_length):
-        return False
-    if entry.kind == SETS and hot.left_count:
-        return False  # of a gauge, what came before it comes first
-    next[0] = feed
-    apply(entry, value, False)
-    accept(hot, entry, 1)
+    hot.counts.lines += 1
+    hot.counts.samples += samples
+    note(hot, entry, samples)
     return True
 
 
@@ -530,30 +505,78 @@ cdef bint take_line(Hot *hot, const char *name, const char *end, const char **ne
     #   name:value|suffix
     cdef double value = 0.0
     cdef const char *pipe
-    cdef const char *feed
-    cdef Entry *entry
     cdef const char *colon = find_mark(name, end)
     if colon == end or colon[0] != b":":
         next[0] = find_feed(colon, end)
         return False
     pipe = read_plain(colon + 1, end, &value)
-    cdef bint is_plain = pipe != NULL
-    if not is_plain:
-        pipe = find_mark(colon + 1, end)
-        while pipe < end and pipe[0] == b":":
-            pipe = find_mark(pipe + 1, end)
-        if pipe == end or pipe[0] != b"|":
-            next[0] = pipe
-            return False
-    feed = next[0] = find_feed(pipe + 1, end)
-    entry = look_up(hot, name, colon - name, pipe + 1, feed - pipe - 1)
-    if entry == NULL or (entry.kind == SETS and hot.left_count):
-        return False  # of a gauge, what came before it comes first
-    if not is_plain:
-        return take_values(hot, entry, colon + 1, pipe)
-    apply(entry, value, False)
-    accept(hot, entry, 1)
+    if pipe != NULL:
+        return take_plain(hot, name, colon, value, pipe, end, next)
+    pipe = find_mark(colon + 1, end)
+    while pipe < end and pipe[0] == b":":
+        pipe = find_mark(pipe + 1, end)
+    if pipe == end or pipe[0] != b"|":
+        next[0] = pipe
+        return False
+    next[0] = find_feed(pipe + 1, end)
+    cdef Entry *entry = look_up(hot, name, colon - name, pipe + 1, next[0] - pipe - 1)
+    return may_take(hot, entry) and take_values(hot, entry, colon + 1, pipe)
+
+
+cdef inline bint may_take(const Hot *hot, const Entry *entry) noexcept nogil:
+    """Whether a line of this entry, or of none, may be taken now."""
+    # Of a gauge, what came before it comes first.
+    return entry != NULL and (entry.kind != SETS or not hot.left_count)
+
+
+cdef bint take_plain(Hot *hot, const char *name, const char *colon, double value,
+                     const char *pipe, const char *end, const char **next) noexcept nogil:
+    """Take a line whose value is read; only the end of its suffix is still to be found."""
+    next[0] = find_feed(pipe + 1, end)
+    cdef Entry *entry = look_up(hot, name, colon - name, pipe + 1, next[0] - pipe - 1)
+    if not may_take(hot, entry):
+        return False
+    take_one(hot, entry, value)
     hot.last.next = entry
+    hot.last = entry
+    return True
+
+
+cdef inline void take_one(Hot *hot, Entry *entry, double value) noexcept nogil:
+    apply(entry, value, False)
+    hot.counts.lines += 1
+    hot.counts.samples += 1
+    note(hot, entry, 1)
+
+
+cdef bint take_next(Hot *hot, const char *name, const char *end, const char **next) noexcept nogil:
+    """As `take_line`, beginning with a guess: what followed the last line before follows again."""
+    cdef double value = 0.0
+    cdef Entry *entry = hot.last.next
+    cdef const char *colon = name + entry.name_length
+    cdef const char *pipe
+    cdef const char *feed
+    if (
+        end - name <= entry.name_length
+        or colon[0] != b":"
+        or entry.name_length == NO_LENGTH
+        or not same_text(name, entry.key, entry.name_length)
+    ):
+        return take_line(hot, name, end, next)
+    pipe = read_plain(colon + 1, end, &value)
+    if pipe == NULL:
+        return take_line(hot, name, end, next)
+    feed = pipe + 1 + entry.suffix_length
+    if (
+        feed > end
+        or (feed < end and feed[0] != b"\n")
+        or not same_text(pipe + 1, entry.suffix, entry.suffix_length)
+    ):
+        return take_plain(hot, name, colon, value, pipe, end, next)
+    next[0] = feed
+    if not may_take(hot, entry):
+        return False
+    take_one(hot, entry, value)
     hot.last = entry
     return True
 
@@ -577,13 +600,13 @@ cdef void take_lines(Hot *hot, const char *end) noexcept nogil:
     """Lines from where the pass stands to the end of the datagram, or until `left` is full."""
     cdef const char *at = hot.at
     cdef const char *feed = NULL
-    while at < end and hot.left_count < LEFT_LIMIT:
+    while at < end:
         if at[0] == b"\n":
             at += 1
             continue
-        if take_next(hot, hot.last.next, at, end, &feed):
-            hot.last = hot.last.next
-        elif not take_line(hot, at, end, &feed):
+        if hot.left_count == LEFT_LIMIT:
+            break
+        if not take_next(hot, at, end, &feed):
             leave(hot, at, feed - at, False)
         at = feed + 1
     hot.at = at if at < end else NULL
@@ -671,6 +694,8 @@ cdef class Lane:
         if self._hot.places == NULL or self._turns == NULL:
             raise MemoryError
         self._hot.mask = self._turns_mask = FIRST_PLACES - 1
+        self._hot.nobody.name_length = NO_LENGTH
+        self._hot.nobody.next = &self._hot.nobody
         self._hot.last = &self._hot.nobody
         self._hot.lane = <PyObject *>self
         pthread_mutex_init(&self._hot.mutex, NULL)
@@ -847,6 +872,7 @@ cdef class Lane:
         entry.cell = <PyObject *>cell
         Py_INCREF(cell)
         entry.key = text
+        entry.suffix = text + whole_steps(name_length)
         return entry
 
     cdef Entry *_take_unused(self) except NULL:
@@ -861,11 +887,13 @@ cdef class Lane:
             self._slabs[self._slab_count] = entry
             self._slab_count += 1
             for at in range(<size_t>SLAB_ENTRIES):
+                entry[at].name_length = NO_LENGTH
                 entry[at].next = self._unused
                 self._unused = &entry[at]
         entry = self._unused
         self._unused = entry.next
         memset(entry, 0, sizeof(Entry))
+        entry.next = &self._hot.nobody
         return entry
 
     cdef int _remember(self, Entry *entry, tuple apart) except -1:
@@ -941,9 +969,11 @@ cdef class Lane:
         remove(self._hot.places, self._hot.mask, entry)
         self._hot.entries -= 1
         samples = take_samples(&self._hot, entry.folded)
-        entry.key = NULL
+        entry.name_length = NO_LENGTH
         if self._hot.last == entry:
-            self._hot.last = &self._hot.nobody
+            self._hot.nobody.name_length = NO_LENGTH
+        self._hot.nobody.next = &self._hot.nobody
+        self._hot.last = &self._hot.nobody
         pthread_mutex_unlock(&self._hot.mutex)
         if samples:
             (<object>entry.folded.fold).count(samples)

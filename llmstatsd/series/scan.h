@@ -145,16 +145,27 @@ static inline uint64_t hash_key(const char *name, size_t name_length, const char
 /* Keys are filled up to a multiple of so many bytes, whatever with. */
 #define SCAN_KEY_STEP 16
 
+#if defined(__SSE2__)
+/* From `scan_mask + 16 - n`, the first n of 16 bytes are ones. */
+static const uint8_t scan_mask[32] = {
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+#endif
+
 /* Whether text is that of a key. */
 static inline int same_text(const char *text, const char *key, size_t length) {
 #if defined(__SSE2__)
-    unsigned same = 0xffff;
-    for (; length > 16; length -= 16, text += 16, key += 16)
-        same &= (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)text),
-                                                           _mm_loadu_si128((const __m128i *)key)));
-    unsigned rest = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(
-        _mm_loadu_si128((const __m128i *)text), _mm_loadu_si128((const __m128i *)key)));
-    return (same & (rest | 0xffffu << length)) == 0xffff;
+    /* The bits in which they differ, all pieces over one another. */
+    __m128i differs = _mm_setzero_si128();
+    size_t at = 0;
+    for (; at + 16 < length; at += 16)
+        differs = _mm_or_si128(differs, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + at)),
+                                                      _mm_loadu_si128((const __m128i *)(key + at))));
+    const __m128i rest = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + at)),
+                                       _mm_loadu_si128((const __m128i *)(key + at)));
+    const uint8_t *mask = scan_mask + 16 - (length - at);
+    differs = _mm_or_si128(differs, _mm_and_si128(rest, _mm_loadu_si128((const __m128i *)mask)));
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) == 0xffff;
 #else
     return !memcmp(text, key, length);
 #endif
@@ -175,30 +186,34 @@ static inline const char *read_plain(const char *at, const char *end, double *va
     if (end - at > 17)
         end = at + 17;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    /* Up to eight characters at once: which of them is the `|`, which the point? */
+    /* Up to eight characters at once. A count of one is what most counters are sent. */
     const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
     uint64_t word = load_word(at);
+    if ((uint16_t)word == ('1' | '|' << 8) && end - at > 1) {
+        *value = 1.0;
+        return at + 1;
+    }
+    /* Which of them is the `|`, which the point? A top bit is set where a byte is. */
     uint64_t pipes = word ^ (ones * '|');
     pipes = (pipes - ones) & ~pipes & tops;
     if (pipes) {
-        unsigned length = (unsigned)__builtin_ctzll(pipes) / 8, decimals = 0;
-        if (!length || at + length >= end)
+        unsigned bits = (unsigned)__builtin_ctzll(pipes) - 7, decimals = 0;
+        const char *pipe = at + bits / 8;
+        if (!bits || pipe >= end)
             return NULL;
-        word &= UINT64_MAX >> (64 - 8 * length);
         uint64_t points = word ^ (ones * '.');
-        points = (points - ones) & ~points & tops;
+        points = (points - ones) & ~points & tops & (pipes ^ (pipes - 1));
         if (points) {
-            unsigned place = (unsigned)__builtin_ctzll(points) / 8;
-            if (!place || place + 1 == length)
+            unsigned place = (unsigned)__builtin_ctzll(points) - 7;
+            decimals = bits / 8 - place / 8 - 1;
+            if (!place || !decimals)
                 return NULL;
-            uint64_t before = UINT64_MAX >> (64 - 8 * place);
+            uint64_t before = (1ULL << place) - 1;
             word = (word & before) | ((word >> 8) & ~before);
-            decimals = length - 1 - place;
-            length--;
-            start++;
+            bits -= 8;
         }
         /* Zeros in front make it eight digits; then neighbours are joined: 2, 4, 8. */
-        word = (word ^ (ones * '0')) << (64 - 8 * length);
+        word = (word ^ (ones * '0')) << (64 - bits);
         if (((word + ones * (0x7f - 9)) | word) & tops)
             return NULL;
         word = word * 10 + (word >> 8);
@@ -208,7 +223,7 @@ static inline const char *read_plain(const char *at, const char *end, double *va
         *value = (double)(uint32_t)word;
         if (decimals)
             *value /= scan_powers[decimals];
-        return start + length;
+        return pipe;
     }
 #endif
     for (; at < end; at++) {
@@ -264,39 +279,47 @@ static inline int read_number(const char *at, const char *end, locale_t c_locale
     return 1;
 }
 
-/* Bounds are read in groups of so many; infinities fill up the last. */
-#define SCAN_BOUNDS_GROUP 4
+/* The bounds of buckets lie in groups of four, ascending, and infinities fill up the last group,
+ * of which there is at least one. Behind the groups the last bound of each of them is repeated, and
+ * one infinity more. */
+static inline size_t bounds_groups(size_t count) { return count / 4 + 1; }
+static inline size_t bounds_room(size_t count) { return 5 * bounds_groups(count) + 1; }
 
-/* How many of the ascending bounds are below a value: the bucket it falls into.
+static inline void bounds_lay_out(double *bounds, size_t count) {
+    size_t groups = bounds_groups(count);
+    for (size_t i = count; i < 4 * groups; i++)
+        bounds[i] = __builtin_inf();
+    for (size_t i = 0; i < groups; i++)
+        bounds[4 * groups + i] = bounds[4 * i + 3];
+    bounds[5 * groups] = __builtin_inf();
+}
+
+/* How many of the bounds are below a value: the bucket it falls into.
  *
- * All of them are compared, because a search by halves would be mispredicted at each step; many
- * are cut down to a few groups before that.
+ * Where it falls is the one thing of a line that cannot be predicted, so no branch depends on it:
+ * all groups are looked at by their last bound, then the four of one group.
  */
 static inline size_t bucket_of(const double *bounds, size_t count, double value) {
-    size_t below = 0;
-    while (count - below > 8 * SCAN_BOUNDS_GROUP) {
-        size_t half = below + (count - below) / (2 * SCAN_BOUNDS_GROUP) * SCAN_BOUNDS_GROUP;
-        if (bounds[half] < value)
-            below = half;
-        else
-            count = half;
-    }
+    const size_t groups = bounds_groups(count);
+    const double *last = bounds + 4 * groups;
 #if defined(__SSE2__)
     const __m128d wanted = _mm_set1_pd(value);
-    __m128i first = _mm_setzero_si128(), second = _mm_setzero_si128();
-    for (const double *at = bounds + below; at < bounds + count; at += SCAN_BOUNDS_GROUP) {
-        first = _mm_sub_epi64(first, _mm_castpd_si128(_mm_cmplt_pd(_mm_loadu_pd(at), wanted)));
-        second =
-            _mm_sub_epi64(second, _mm_castpd_si128(_mm_cmplt_pd(_mm_loadu_pd(at + 2), wanted)));
-    }
-    first = _mm_add_epi64(first, second);
-    first = _mm_add_epi64(first, _mm_unpackhi_epi64(first, first));
-    return below + (size_t)(uint32_t)_mm_cvtsi128_si32(first);
+    __m128i below = _mm_setzero_si128();
+    for (size_t i = 0; i < groups; i += 2)
+        below = _mm_sub_epi64(below, _mm_castpd_si128(_mm_cmplt_pd(_mm_loadu_pd(last + i), wanted)));
+    below = _mm_add_epi64(below, _mm_unpackhi_epi64(below, below));
+    const double *group = bounds + 4 * (size_t)(uint32_t)_mm_cvtsi128_si32(below);
+    unsigned low = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(group), wanted));
+    unsigned high = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(group + 2), wanted));
+    /* Those below come first, and the fifth bit never is. */
+    return (size_t)(group - bounds) + (unsigned)__builtin_ctz(~(low | high << 2));
 #else
-    const double *at = bounds + below;
-    for (size_t i = below; i < count; i++)
-        below += *at++ < value;
-    return below;
+    size_t below = 0;
+    for (size_t i = 0; i < groups; i++)
+        below += last[i] < value;
+    const double *group = bounds + 4 * below;
+    return 4 * below + (group[0] < value) + (group[1] < value) + (group[2] < value) +
+           (group[3] < value);
 #endif
 }
 
