@@ -2,7 +2,8 @@
 
 import gc
 import json
-import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -148,28 +149,27 @@ def test_sums_are_exact_while_four_senders_run_and_others_look_sweep_and_collect
     hot = lanes.CompiledHotPath(store, Dialect(), 64, lanes=2)
     bound = sockets.bind("127.0.0.1", 0, 1 << 22, 2)
     intake = LaneIntake(bound, hot.lanes)
-    threads = [threading.Thread(target=receiver.run, name="lane") for receiver in intake._receivers]
-    senders = [threading.Thread(target=send, args=(bound[0].address, n)) for n in range(4)]
-    for thread in (*threads, *senders):
+    lane_threads = [
+        threading.Thread(target=receiver.run, daemon=True) for receiver in intake._receivers
+    ]
+    for thread in lane_threads:
         thread.start()
-    exposition = Exposition(store, (), renderers("compiled"))
-    now = 0.0
-    while any(sender.is_alive() for sender in senders):
-        now += 1.0
-        for _ in hot.expire(now):
-            pass
-        assert b"".join(exposition.chunks(TEXT))
-        hot.settle()
-        assert hot.stats.lines == hot.stats.accepted
-        gc.collect()
-    for receiver, each in zip(intake._receivers, bound, strict=True):
-        receiver.stop(each.waiting_limit())
-    for thread in threads:
-        thread.join(DEADLINE_SECONDS)
-        assert not thread.is_alive()
+    senders = [sender_to(bound[0].address, number) for number in range(4)]
+    try:
+        look_and_sweep(hot, store, senders)
+    finally:
+        for sender in senders:
+            sender.wait(DEADLINE_SECONDS)
+        for receiver, each in zip(intake._receivers, bound, strict=True):
+            receiver.stop(each.waiting_limit())
+        for thread in lane_threads:
+            thread.join(DEADLINE_SECONDS)
+        drops = sum(memory.drops for each in bound if (memory := each.memory()))
+        for each in bound:
+            each.close()
+    assert not any(thread.is_alive() for thread in lane_threads)
     hot.settle()
     stats = hot.stats
-    drops = sum(memory.drops for each in bound if (memory := each.memory()))
     assert stats.datagrams + drops == 4 * SENT
     assert stats.lines == stats.accepted == 3 * stats.datagrams
     cells: list[Any] = [(f, c) for f in store.families.values() for c in f.cells.values()]
@@ -181,21 +181,46 @@ def test_sums_are_exact_while_four_senders_run_and_others_look_sweep_and_collect
     assert totals == {"jobs_total": 2 * stats.datagrams, "wait_seconds": stats.datagrams}
     assert store.families["jobs_total"].folded[FOLDED_BY_VALUES] > 0
     assert store.stats.expired_label_sets > 0
-    for each in bound:
-        each.close()
+
+
+def look_and_sweep(
+    hot: lanes.CompiledHotPath, store: RecordingStore, senders: list[subprocess.Popen[bytes]]
+) -> None:
+    """Scrape, sweep and collect garbage until all has been sent."""
+    exposition = Exposition(store, (), renderers("compiled"))
+    now = 0.0
+    while any(sender.poll() is None for sender in senders):
+        now += 1.0
+        for _ in hot.expire(now):
+            pass
+        assert b"".join(exposition.chunks(TEXT))
+        hot.settle()
+        seen = hot.stats
+        assert seen.lines == seen.accepted
+        gc.collect()
 
 
 SENT = 20_000
 """Datagrams of one sender."""
 
 
-def send(address: tuple[str, int], sender: int) -> None:
-    """Send datagrams of three lines, with label values that come and go."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(address)
-        for number in range(SENT):
-            kind = number // 500 if number % 4 else number % 300
-            sock.send(f"jobs:2|c|#k:{kind}\nwait:{number}|ms\ndepth:{sender}|g".encode())
+SENDER = """
+import socket, sys, time
+host, port, sender, count = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.connect((host, int(port)))
+    for number in range(int(count)):
+        if number % 50 == 0:
+            time.sleep(0.003)  # a pace at which label sets become idle meanwhile
+        kind = number // 500 if number % 4 else number % 300
+        sock.send(f"jobs:2|c|#k:{kind}\\nwait:{number}|ms\\ndepth:{sender}|g".encode())
+"""
+
+
+def sender_to(address: tuple[str, int], sender: int) -> "subprocess.Popen[bytes]":
+    """A process that sends datagrams of three lines, with label values that come and go."""
+    arguments = [*address, sender, SENT]
+    return subprocess.Popen([sys.executable, "-c", SENDER, *map(str, arguments)])
 
 
 # Memory
