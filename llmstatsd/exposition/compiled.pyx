@@ -2,8 +2,8 @@
 # cython: initializedcheck=False, auto_pickle=False, embedsignature=True
 """The compiled twin of rendering: the same bytes as `text.py`, from compiled cells.
 
-A cell keeps what never changes of its lines: of a single number all before it, of a histogram its
-labels before and behind `le`, apart by a NUL, which no label value holds.
+A cell keeps its labels as they are written: one with a single number all of them in braces, a
+histogram those before and behind `le`, apart by a NUL, which no label value holds.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -111,9 +111,11 @@ def render_single(cells, str name):
     """The lines of cells with one number: counters, gauges and sets."""
     cdef _Out out = _Out()
     cdef Single single
+    cdef bytes encoded = name.encode()
     for cell in cells:
         if not cell.rendered:
-            cell.rendered = f"{name}{braces(labels_of(cell.label_set))} ".encode()
+            cell.rendered = f"{braces(labels_of(cell.label_set))} ".encode()
+        out.add(encoded)
         out.add(cell.rendered)
         if isinstance(cell, Single):
             single = <Single>cell

@@ -313,11 +313,6 @@ cdef struct Entry:
     uint32_t turn     # its number in the order of eviction
 
 
-cdef struct Place:
-    uint64_t hash
-    Entry *entry      # NULL when it is free
-
-
 cdef struct Counts:
     uint64_t datagrams
     uint64_t bytes
@@ -347,7 +342,7 @@ cdef struct Hot:
     Counts counts
     bint signs_are_steps
     uint64_t seed
-    Place *places     # a hash table of a power of two places, at most half of them taken
+    Entry **places    # a hash table of a power of two places, at most half of them taken
     size_t mask
     size_t entries
     Folded *folded    # those with samples that are not yet counted
@@ -369,10 +364,10 @@ cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const 
                     size_t suffix_length) noexcept nogil:
     cdef uint64_t hash = hash_key(name, name_length, suffix, suffix_length, hot.seed)
     cdef size_t at = hash & hot.mask
-    cdef Entry *entry = hot.places[at].entry
+    cdef Entry *entry = hot.places[at]
     while entry != NULL:
         if (
-            hot.places[at].hash == hash
+            entry.hash == hash
             and entry.name_length == name_length
             and entry.suffix_length == suffix_length
             and same_text(name, entry.key, name_length)
@@ -380,30 +375,29 @@ cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const 
         ):
             return entry
         at = (at + 1) & hot.mask
-        entry = hot.places[at].entry
+        entry = hot.places[at]
     return NULL
 
 
-cdef void insert(Place *places, size_t mask, Entry *entry) noexcept nogil:
+cdef void insert(Entry **places, size_t mask, Entry *entry) noexcept nogil:
     cdef size_t at = entry.hash & mask
-    while places[at].entry != NULL:
+    while places[at] != NULL:
         at = (at + 1) & mask
-    places[at].hash = entry.hash
-    places[at].entry = entry
+    places[at] = entry
 
 
-cdef void remove(Place *places, size_t mask, const Entry *entry) noexcept nogil:
+cdef void remove(Entry **places, size_t mask, const Entry *entry) noexcept nogil:
     """Take an entry out, and move those behind it that it kept from their place."""
     cdef size_t gap = entry.hash & mask, at
-    while places[gap].entry != entry:
+    while places[gap] != entry:
         gap = (gap + 1) & mask
     at = (gap + 1) & mask
-    while places[at].entry != NULL:
+    while places[at] != NULL:
         if ((at - places[at].hash) & mask) >= ((at - gap) & mask):
             places[gap] = places[at]
             gap = at
         at = (at + 1) & mask
-    places[gap].entry = NULL
+    places[gap] = NULL
 
 
 cdef void add_samples(Hot *hot, Folded *folded, uint64_t samples) noexcept nogil:
@@ -689,7 +683,7 @@ cdef class Lane:
         # str hashes differ from process to process, so nobody can choose keys that collide.
         self._hot.seed = <uint64_t><Py_ssize_t>hash("llmstatsd")
         self._hot.signs_are_steps = not dialect.absolute_signed_gauges
-        self._hot.places = <Place *>calloc(FIRST_PLACES, sizeof(Place))
+        self._hot.places = <Entry **>calloc(FIRST_PLACES, sizeof(Entry *))
         self._turns = <Turn *>calloc(FIRST_PLACES, sizeof(Turn))
         if self._hot.places == NULL or self._turns == NULL:
             raise MemoryError
@@ -835,7 +829,7 @@ cdef class Lane:
     cdef Entry *_new_entry(self, bytes name, bytes suffix, route) except? NULL:
         """An entry for a route that adds numbers to a cell of this twin; NULL for any other."""
         cdef size_t name_length = len(name), suffix_length = len(suffix)
-        cdef size_t key_bytes = whole_steps(name_length) + whole_steps(suffix_length) + KEY_STEP
+        cdef size_t key_bytes = whole_steps(name_length) + whole_steps(max(suffix_length, <size_t>1))
         cdef object cell = route.cell
         if route.kind not in _TYPES or not isinstance(cell, (Single, HistogramCell)):
             return NULL
@@ -935,13 +929,13 @@ cdef class Lane:
 
     cdef int _double_places(self) except -1:
         cdef size_t mask = 2 * self._hot.mask + 1, at
-        cdef Place *before = self._hot.places
-        cdef Place *places = <Place *>calloc(mask + 1, sizeof(Place))
+        cdef Entry **before = self._hot.places
+        cdef Entry **places = <Entry **>calloc(mask + 1, sizeof(Entry *))
         if places == NULL:
             raise MemoryError
         for at in range(self._hot.mask + 1):
-            if before[at].entry != NULL:
-                insert(places, mask, before[at].entry)
+            if before[at] != NULL:
+                insert(places, mask, before[at])
         pthread_mutex_lock(&self._hot.mutex)
         self._hot.places = places
         self._hot.mask = mask

@@ -29,6 +29,9 @@ Instrument = Literal["counter", "gauge", "set", "histogram"]
 HISTOGRAM_EXTRA_LINES: Final = 3
 """A histogram's lines beside its finite buckets: `+Inf`, `_sum` and `_count`."""
 
+SHARED_NAMES_LIMIT: Final = 16
+"""Combinations of label names of an undeclared series that its label sets share."""
+
 CLOSED_VALUES: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("llm_error_total", "type"): ERROR_TYPES
 }
@@ -136,6 +139,7 @@ class Family:
         self.budgets: dict[str, LabelBudget] = {}
         self.folded: dict[str, int] = dict.fromkeys(FOLD_REASONS, 0)
         self.overflow_names = labels
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._limits = limits
         self._pinned = pinned
         self._ledger = ledger
@@ -178,13 +182,13 @@ class Family:
 
     def place(self, labels: Mapping[str, str]) -> Placement:
         """The cell for a label set whose names this family takes; it is born if it must be."""
-        key = wanted = _label_set(labels)
+        key = wanted = self._label_set(labels)
         cell = self.cells.get(key)
         if cell is not None:
             return Placement(cell, key, False, None)
         kept = {k: v if self.budgets[k].admits(v) else OTHER for k, v in labels.items()}
         reason = FOLDED_BY_VALUES if kept != labels else None
-        key = _label_set(kept)
+        key = self._label_set(kept)
         if key not in self.cells:
             crowded = self._crowded(key)
             if crowded:
@@ -200,7 +204,7 @@ class Family:
 
         One that exists already is as if a sample had come: it does not count as idle.
         """
-        key = _label_set(labels)
+        key = self._label_set(labels)
         cell = self.cells.get(key)
         if cell is not None:
             cell.touched = True
@@ -274,7 +278,17 @@ class Family:
         ]
         return Fold(self.folded, reason, heaviest)
 
+    def _label_set(self, labels: Mapping[str, str]) -> LabelSet:
+        names = self.labels
+        if names is None:
+            names = self._shared_names(tuple(sorted(labels)))
+        return names, tuple([labels[name] for name in names])
 
-def _label_set(labels: Mapping[str, str]) -> LabelSet:
-    names = tuple(sorted(labels))
-    return names, tuple([labels[name] for name in names])
+    def _shared_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The same names as one object for all label sets that have them, to save memory."""
+        shared = self._names.get(names)
+        if shared is None:
+            shared = names
+            if len(self._names) < SHARED_NAMES_LIMIT:
+                self._names[names] = names
+        return shared
