@@ -6,7 +6,7 @@ COMPILED := $(wildcard llmstatsd/*.h llmstatsd/*/*.h llmstatsd/*/*.p[yx][xd])
 METADATA := setup.cfg pyproject.toml setup.py $(COMPILED) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench kit install-dev servers clean
+.PHONY: help run test check bench fuzz sanitize kit install-dev servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,32 @@ bench: install-dev ## measure throughput, scrapes, memory and start, on loopback
 	@$(BIN)/python bench/start.py
 	@$(BIN)/python bench/client.py
 
+FUZZ_SECONDS ?= 600
+fuzz: build/fuzz ## compare both lanes under coverage-guided fuzzing, 10 minutes; needs clang
+	@$(BIN)/python tests/fuzz/seeds.py build/corpus
+	@cd $< && ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD=$$($(abspath $(BIN)/python) -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
+		$(abspath $(BIN)/python) tests/fuzz/fuzz_twins.py \
+		-max_total_time=$(FUZZ_SECONDS) -max_len=1024 -verbosity=0 -print_final_stats=1 ../corpus
+
+# Python's own leaks are not ours, and its allocator would hide the bounds of objects.
+sanitize: build/sanitize ## run the tests of the compiled lane under AddressSanitizer and UBSan
+	@cd $< && ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		$(abspath $(BIN)/python) -m pytest -q -p no:cacheprovider -m 'compiled and not memory' $(ARGS)
+
+# The extension with other flags of the compiler, in a copy of the tree.
+build/fuzz: COMPILER := CC=clang LDSHARED='clang -shared' CFLAGS='-O1 -g -fsanitize=fuzzer-no-link'
+build/sanitize: COMPILER := LDFLAGS='-fsanitize=address,undefined' CFLAGS='-O1 -g \
+	-fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+build/fuzz build/sanitize: $(VENV)/.installed-fuzz .FORCE
+	@rm -rf $@ && mkdir -p $@
+	@cp --parents --recursive --target-directory=$@ \
+		LICENSE README.md setup.py setup.cfg pyproject.toml bench client/python configs llmstatsd tests
+	@find $@ -name '*.so' -delete
+	@cd $@ && $(COMPILER) $(abspath $(BIN)/python) setup.py -q build_ext --inplace --force >build.log 2>&1 || { cat build.log; exit 1; }
+.FORCE:
+
 install-dev: $(VENV)/.installed-dev ## the environment with everything that tests and checks need
 
 $(BIN)/python:
@@ -44,6 +70,10 @@ $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--editable 'client/python[test]' --editable '.[test,dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
 
 client/node/node_modules: client/node/package.json
 	@if command -v npm >/dev/null; then \

@@ -129,10 +129,13 @@ cdef void set_touched(Block *block, char value) noexcept:
 
 cdef double total(Block *blocks, Py_ssize_t at) noexcept nogil:
     """The sum of what all lanes have at this place of a cell."""
-    cdef double value = 0.0
-    while blocks != NULL:
-        value += number_load(&blocks.values[at])
+    cdef double value
+    if blocks == NULL:
+        return 0.0
+    value = number_load(&blocks.values[at])  # of a gauge, which has but one, -0.0 too
+    while blocks.next != NULL:
         blocks = blocks.next
+        value += number_load(&blocks.values[at])
     return value
 
 
