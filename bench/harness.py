@@ -31,6 +31,9 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 T = TypeVar("T")
 
+RECEIVE_BUFFER_BYTES = 4_194_304
+"""The daemon's default, for the others too, so that all queue alike in the kernel."""
+
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)$")
@@ -89,13 +92,17 @@ def wait_until(is_true: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.005)
 
 
-class Child:
-    """A process under measurement, from its ready line to its end; use it as a context manager."""
+class Process:
+    """A process under measurement, until its end; use it as a context manager.
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        started = time.monotonic()
+    A subclass sets `udp_port`, the port that the process receives on.
+    """
+
+    udp_port: int
+
+    def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -103,37 +110,27 @@ class Child:
             text=True,
         )
         self._log: deque[str] = deque(maxlen=50)
-        self._ready_line = ""
-        self._saw_ready = threading.Event()
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
-        self._wait_ready()
-        self.start_seconds = time.monotonic() - started
         self.pid = self._process.pid
         self.clock = CpuClock(self.pid)
-        self.statsd_udp = self._address("statsd_udp")
-        self.udp_port = int(self.statsd_udp.rpartition(":")[2])
 
     def _read_stderr(self) -> None:
         with self._process.stderr or contextlib.nullcontext(()) as lines:
             for line in lines:
                 self._log.append(line)
-                if not self._ready_line and "statsd_udp=" in line:
-                    self._ready_line = line
-                    self._saw_ready.set()
-        self._saw_ready.set()
+                self._look_at(line)
 
-    def _wait_ready(self) -> None:
-        self._saw_ready.wait(READY_SECONDS)
-        if not self._ready_line:
-            self.stop()
-            raise BenchError("a child did not get ready; its last words:\n" + "".join(self._log))
+    def _look_at(self, line: str) -> None:
+        """What a subclass wants to do with a line of stderr, in the thread that reads it."""
 
-    def _address(self, key: str) -> str:
-        found = re.search(rf"\b{key}=(\S+)", self._ready_line)
-        if not found:
-            raise BenchError(f"no {key}= in the ready line: {self._ready_line}")
-        return found[1]
+    def last_words(self) -> str:
+        """The last 50 lines that it wrote to stderr."""
+        return "".join(self._log)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +140,7 @@ class Child:
 
     def stop(self) -> str:
         """End the process and return what it wrote to stdout; a second call returns nothing."""
-        if self._process.poll() is None:
+        if self.is_running():
             self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
@@ -194,6 +191,41 @@ class Child:
         raise BenchError(f"the receiver did not come to rest within {seconds:g} s")
 
 
+class Child(Process):
+    """A process that says on stderr that it is ready and where, as `statsd_udp=HOST:PORT`."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        started = time.monotonic()
+        self._ready_line = ""
+        self._saw_ready = threading.Event()
+        super().__init__(command)
+        self._wait_ready()
+        self.start_seconds = time.monotonic() - started
+        self.statsd_udp = self._address("statsd_udp")
+        self.udp_port = int(self.statsd_udp.rpartition(":")[2])
+
+    def _read_stderr(self) -> None:
+        super()._read_stderr()
+        self._saw_ready.set()  # it has ended, and nobody needs to wait any longer
+
+    def _look_at(self, line: str) -> None:
+        if not self._ready_line and "statsd_udp=" in line:
+            self._ready_line = line
+            self._saw_ready.set()
+
+    def _wait_ready(self) -> None:
+        self._saw_ready.wait(READY_SECONDS)
+        if not self._ready_line:
+            self.stop()
+            raise BenchError("a child did not get ready; its last words:\n" + self.last_words())
+
+    def _address(self, key: str) -> str:
+        found = re.search(rf"\b{key}=(\S+)", self._ready_line)
+        if not found:
+            raise BenchError(f"no {key}= in the ready line: {self._ready_line}")
+        return found[1]
+
+
 class Received(msgspec.Struct, frozen=True):
     """What a receiver says it has taken in; `dropped` is what the kernel threw away before it."""
 
@@ -206,7 +238,8 @@ class Yardstick(Child):
     """bench/yardstick.py as a child."""
 
     def __init__(self) -> None:
-        super().__init__([str(BENCH / "yardstick.py")])
+        buffer = f"--receive-buffer-bytes={RECEIVE_BUFFER_BYTES}"
+        super().__init__([sys.executable, str(BENCH / "yardstick.py"), buffer])
 
     def finish(self, lines_per_datagram: int) -> Received:
         """Stop it and read its own count."""
@@ -243,7 +276,7 @@ class Daemon(Child):
 
     def __init__(self, *flags: str) -> None:
         ports = ("--statsd-udp", "127.0.0.1:0", "--http", "127.0.0.1:0")
-        super().__init__(["-m", "llmstatsd", "serve", *ports, *flags])
+        super().__init__([sys.executable, "-m", "llmstatsd", "serve", *ports, *flags])
         self.url = f"http://{self._address('http')}/metrics"
 
     def scrape(self) -> Scrape:
