@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import click
 import msgspec
@@ -190,6 +190,25 @@ class Process:
                 return took
         raise BenchError(f"the receiver did not come to rest within {seconds:g} s")
 
+    def feed(self, pages: Iterable[generator.Page], high_bytes: int = 1 << 20) -> None:
+        """Send every page once, waiting whenever the socket queue holds `high_bytes`.
+
+        Nothing is lost that way, however slow the daemon: raises BenchError when the kernel
+        dropped anything all the same.
+        """
+        with generator.connected(f"127.0.0.1:{self.udp_port}") as sock:
+            for page in pages:
+                for start in range(0, len(page), generator.BATCH):
+                    self._wait_queue_below(high_bytes)
+                    page.send(sock.fileno(), start, min(generator.BATCH, len(page) - start))
+        self.wait_drained()
+        if dropped := udp_socket(self.udp_port).dropped:
+            raise BenchError(f"{dropped} datagrams of a paced load were lost")
+
+    def _wait_queue_below(self, high_bytes: int) -> None:
+        port = self.udp_port
+        wait_until(lambda: udp_socket(port).queued_bytes < high_bytes, 30, "room in the queue")
+
 
 class Child(Process):
     """A process that says on stderr that it is ready and where, as `statsd_udp=HOST:PORT`."""
@@ -232,6 +251,12 @@ class Received(msgspec.Struct, frozen=True):
     datagrams: int
     lines: int
     dropped: int
+
+
+def check_exact(sent_datagrams: int, received: Received) -> None:
+    """Raises BenchError unless what was received and what was dropped make up what was sent."""
+    if received.datagrams + received.dropped != sent_datagrams:
+        raise BenchError(f"{sent_datagrams} datagrams were sent, but {received}")
 
 
 class Yardstick(Child):
@@ -302,24 +327,28 @@ class Daemon(Child):
             raise BenchError(f"unexpected lines: {accepted} accepted of {received}")
         return received
 
-    def feed(self, pages: Iterable[generator.Page], high_bytes: int = 1 << 20) -> None:
-        """Send every page once, waiting whenever the socket queue holds `high_bytes`.
 
-        Nothing is lost that way, however slow the daemon: raises BenchError when the kernel
-        dropped anything all the same.
-        """
-        with generator.connected(self.statsd_udp) as sock:
-            for page in pages:
-                for start in range(0, len(page), generator.BATCH):
-                    self._wait_queue_below(high_bytes)
-                    page.send(sock.fileno(), start, min(generator.BATCH, len(page) - start))
-        self.wait_drained()
-        if dropped := udp_socket(self.udp_port).dropped:
-            raise BenchError(f"{dropped} datagrams of a paced load were lost")
+class Goal(msgspec.Struct, frozen=True):
+    """A figure beside what it shall be."""
 
-    def _wait_queue_below(self, high_bytes: int) -> None:
-        port = self.udp_port
-        wait_until(lambda: udp_socket(port).queued_bytes < high_bytes, 30, "room in the queue")
+    what: str
+    measured: float
+    relation: Literal["<=", ">="]
+    limit: float
+
+
+def figure(value: float) -> str:
+    """Whole numbers from a thousand on, three digits below."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def goals_table(goals: Sequence[Goal]) -> str:
+    """One row per goal."""
+    rows = [
+        (goal.what, figure(goal.measured), f"{goal.relation} {figure(goal.limit)}")
+        for goal in goals
+    ]
+    return table(("goals", "measured", "goal"), rows)
 
 
 def generator_command(target: str, lines: int, bounds: generator.Bounds) -> list[str]:

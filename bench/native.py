@@ -28,6 +28,12 @@ COMPILE_SECONDS = 60
 SEGMENTS = 64
 """Most datagrams of one super-packet: what every kernel with UDP_SEGMENT takes."""
 
+LONGEST_SECONDS = 60.0
+"""Bound of a load that shall end by its count."""
+
+MOST_DATAGRAMS_PER_SECOND = 100_000_000
+"""More than any machine sends, for the count of a load that shall end by its time."""
+
 
 def _folder() -> Path:
     """Where the programs are kept; raises BenchError when somebody else made that folder.

@@ -1,8 +1,8 @@
 """Lines as LLM applications send them, the same for the same seed."""
 
 import random
-from collections.abc import Iterator
-from itertools import count, islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 MODELS = (
@@ -16,6 +16,9 @@ MODELS = (
     "deepseek-r1",
 )
 OPERATIONS = ("chat", "generate")
+PACKET_BYTES = 65507
+"""Most bytes of a UDP payload over IPv4."""
+
 MIX_SEED = 7
 LINES_PER_MODEL = 123
 """Sample lines that `documented_mix` makes of each model.
@@ -113,6 +116,24 @@ def datagrams(lines: Iterator[Line], lines_per_datagram: int, wanted: int) -> li
     texts = (line.text() for line in lines)
     packed = ("\n".join(islice(texts, lines_per_datagram)).encode() for _ in range(wanted))
     return [datagram for datagram in packed if datagram]
+
+
+def in_runs(datagrams: Iterable[bytes], longest: int, seed: int) -> list[bytes]:
+    """The same datagrams, those of equal length together, the runs in random order.
+
+    A generator that uses segmentation offload sends a run as one packet, so a run has at most
+    `longest` datagrams and no more bytes than such a packet may have. Within a run the lines are
+    as mixed as their lengths allow.
+    """
+    by_length: dict[int, list[bytes]] = {}
+    for datagram in datagrams:
+        by_length.setdefault(len(datagram), []).append(datagram)
+    runs = []
+    for length, alike in by_length.items():
+        size = max(1, min(longest, PACKET_BYTES // length))
+        runs += [alike[start : start + size] for start in range(0, len(alike), size)]
+    random.Random(seed).shuffle(runs)
+    return list(chain.from_iterable(runs))
 
 
 def models_for(sample_lines: int) -> int:

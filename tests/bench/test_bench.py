@@ -5,14 +5,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import generator, harness, payloads
+from bench import generator, harness, native, payloads, search
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
@@ -118,16 +118,68 @@ def test_the_yardstick_counts_what_it_receives() -> None:
     assert received == harness.Received(datagrams=500, lines=500, dropped=0)
 
 
-def test_throughput_counts_every_datagram_of_both() -> None:
+def test_throughput_counts_every_datagram_of_all() -> None:
     result = run(
         "throughput.py",
-        *("--rounds=1", "--datagrams=300", "--seconds=20", "--case=3", "--case=1@20000"),
-        "--json=-",
+        *("--rounds=1", "--datagrams=300", "--seconds=20", "--case=3@10000", "--case=1@20000"),
+        *("--blast-lines=200", "--search-seconds=0.02", "--json=-"),
     )
-    assert [one["subject"] for one in result["runs"]] == ["yardstick", "daemon"] * 2
-    assert all(one["received"]["datagrams"] == 300 for one in result["runs"])
-    assert [one["received"]["lines"] for one in result["runs"]] == [900, 900, 300, 300]
-    assert [one["goal"] for one in result["ratios"]] == [None, 1.35]
+    subjects = ["sink", "compiled", "portable", "yardstick"]
+    assert [one["subject"] for one in result["costs"]] == subjects * 2
+    assert all(one["received"]["datagrams"] == 300 for one in result["costs"])
+    assert [one["received"]["lines"] for one in result["costs"]] == [*[900] * 4, *[300] * 4]
+    pairs = [("compiled", "sink"), ("portable", "yardstick")]
+    assert [(one["subject"], one["base"]) for one in result["ratios"]] == pairs * 2
+    assert [one["sent"]["datagrams"] for one in result["blasts"]] == [*[200] * 3, *[10] * 3]
+    assert [one["subject"] for one in result["highest"]] == subjects[:3] * 2
+    assert all(one["rate"] > 0 for one in result["highest"])
+    assert len(result["goals"]) == 4
+
+
+def told(rate_of: Callable[[float], tuple[float, float]]) -> search.Highest:
+    """What a search finds when a load asked for at a rate sends and drops what a function says."""
+    going = search.search()
+    asked, steps = next(going), []
+    while True:
+        sent, dropped = rate_of(asked)
+        steps.append(search.Step(asked, native.Sent(int(sent), 1.0), int(dropped)))
+        try:
+            asked = going.send(steps[-1])
+        except StopIteration as ended:
+            return search.Highest(1, "", ended.value, [], False, steps)
+
+
+def test_a_search_finds_the_rate_from_which_a_receiver_loses() -> None:
+    found = told(lambda asked: (asked or 2e6, max(0.0, (asked or 2e6) - 500_000)))
+    assert found.rate == pytest.approx(500_000, rel=0.03)
+    assert found.rate <= 500_500
+    assert len(found.steps) < search.MOST_STEPS
+
+
+def test_a_search_takes_the_flood_where_that_is_received() -> None:
+    assert told(lambda asked: (min(asked or 9e5, 9e5), 0)).rate == 900_000
+
+
+def test_a_search_ends_where_only_a_flood_is_lost() -> None:
+    found = told(lambda asked: (min(asked, 7e5), 0) if asked else (9e5, 4e5))
+    assert found.rate == 700_000
+
+
+def test_the_tools_in_c_send_and_count_what_they_are_given() -> None:
+    datagrams = [b"a:1|c", b"b:1|c", b"longer:1|c"]
+    with native.Sink() as sink:
+        sent = native.blast(sink.udp_port, datagrams, count=10, seconds=20)
+        sink.wait_drained()
+        received = sink.finish(lines_per_datagram=1)
+    assert sent.datagrams == 10
+    assert received == harness.Received(datagrams=10, lines=10, dropped=0)
+
+
+def test_segments_arrive_as_the_datagrams_they_were(receiver: socket.socket) -> None:
+    datagrams = payloads.in_runs(payloads.datagrams(payloads.llm_lines(1), 1, 200), 64, seed=1)
+    sent = native.blast(receiver.getsockname()[1], datagrams, count=200, seconds=20)
+    assert sent.datagrams == 200
+    assert [receiver.recv(65536) for _ in range(200)] == datagrams
 
 
 def test_scrape_compares_the_same_series() -> None:
