@@ -157,7 +157,7 @@ cdef int render_histogram(_Out out, HistogramCell cell, bytes bucket, bytes coun
     cdef Py_ssize_t at
     cdef double cumulative = 0.0
     for at in range(cell._bounds.size + 1):
-        cumulative += total(cell.blocks, at)
+        cumulative += total(cell.blocks, 1 + at)
         out.add(bucket)
         if before_length:
             out.text(before, before_length)
@@ -175,7 +175,7 @@ cdef int render_histogram(_Out out, HistogramCell cell, bytes bucket, bytes coun
     out.text(b"\n", 1)
     out.add(summed)
     all_labels(out, before, before_length, after, after_length)
-    out.number(total(cell.blocks, cell._bounds.size + 1))
+    out.number(total(cell.blocks, 0))
     return out.text(b"\n", 1)
 
 

@@ -1,5 +1,9 @@
 """What the other compiled modules may touch of a cell."""
 
+cdef extern from "series/scan.h" nogil:
+    ctypedef struct Edges "struct scan_bounds":
+        size_t count
+
 cdef struct Block:
     Block *next
     int lane
@@ -20,7 +24,7 @@ cdef class Single(Cell):
 cdef class Bounds:
     cdef readonly tuple values
     cdef public object rendered
-    cdef double *edges
+    cdef Edges *edges
     cdef Py_ssize_t size
 
 cdef class HistogramCell(Cell):

@@ -40,7 +40,7 @@ from llmstatsd.wire.statsd import (
 )
 
 
-cdef extern from "scan.h" nogil:
+cdef extern from "series/scan.h" nogil:
     ctypedef struct locale_t:
         pass
     int LC_ALL_MASK
@@ -60,10 +60,8 @@ cdef extern from "scan.h" nogil:
     bint same_text(const char *text, const char *key, size_t length)
     const char *read_plain(const char *at, const char *end, double *value)
     bint read_number(const char *at, const char *end, locale_t c_locale, double *value)
-    const size_t KEY_STEP "SCAN_KEY_STEP"
-    size_t bounds_room(size_t count)
-    void bounds_lay_out(double *bounds, size_t count)
-    size_t bucket_of(const double *bounds, size_t count, double value)
+    Edges *bounds_new(const double *values, size_t count)
+    size_t bucket_of(const Edges *bounds, double value)
 
 
 cdef extern from "pthread.h" nogil:
@@ -139,11 +137,11 @@ cdef double total(Block *blocks, Py_ssize_t at) noexcept nogil:
     return value
 
 
-cdef inline void count(Block *block, const double *edges, size_t size, double value,
-                double weight) noexcept nogil:
+cdef inline void count(Block *block, const Edges *edges, double value,
+                       double weight) noexcept nogil:
     """One observation in the unit of the series, which stands for `weight` of them."""
-    number_add(&block.values[bucket_of(edges, size, value)], weight)
-    number_add(&block.values[size + 1], value * weight)
+    number_add(&block.values[1 + bucket_of(edges, value)], weight)
+    number_add(&block.values[0], value * weight)
     flag_store(&block.touched, 1)
 
 
@@ -218,12 +216,15 @@ cdef class Bounds:
     def __cinit__(self, values):
         self.values = tuple(values)
         self.size = len(self.values)
-        self.edges = <double *>malloc(bounds_room(self.size) * sizeof(double))
-        if self.edges == NULL:
+        cdef double *numbers = <double *>malloc((self.size + 1) * sizeof(double))
+        if numbers == NULL:
             raise MemoryError
         for number, bound in enumerate(self.values):
-            self.edges[number] = bound
-        bounds_lay_out(self.edges, self.size)
+            numbers[number] = bound
+        self.edges = bounds_new(numbers, self.size)
+        free(numbers)
+        if self.edges == NULL:
+            raise MemoryError
 
     def __dealloc__(self):
         free(self.edges)
@@ -234,7 +235,7 @@ cdef class Bounds:
 cdef class HistogramCell(Cell):
     """Counts per bucket and the sum of observations, in the unit of the series.
 
-    `bounds` are Bounds, or numbers to make some of. A block holds the counts, then the sum.
+    `bounds` are Bounds, or numbers to make some of. A block holds the sum, then the counts.
     """
 
     def __cinit__(self, bounds, label_set):
@@ -248,14 +249,14 @@ cdef class HistogramCell(Cell):
     @property
     def counts(self):
         """Observations per bucket, not cumulative; whole numbers unless a weight was none."""
-        numbers = [total(self.blocks, at) for at in range(self._bounds.size + 1)]
+        numbers = [total(self.blocks, 1 + at) for at in range(self._bounds.size + 1)]
         is_whole = all([number.is_integer() for number in numbers])
         return [int(number) for number in numbers] if is_whole else numbers
 
     @property
     def sum(self):
         """The sum of observations."""
-        return total(self.blocks, self._bounds.size + 1)
+        return total(self.blocks, 0)
 
     def observe(self, double value):
         """One observation."""
@@ -268,7 +269,7 @@ cdef class HistogramCell(Cell):
     def observe_weighted(self, double value, double weight):
         """An observation that stands for `weight` of them (1 / sampling rate)."""
         cdef Block *block = block_of(&self.blocks, here_get(), self._bounds.size + 2)
-        count(block, self._bounds.edges, self._bounds.size, value, weight)
+        count(block, self._bounds.edges, value, weight)
 
 
 INSTRUMENTS = Instruments(CounterCell, GaugeCell, HistogramCell, Bounds)
@@ -299,17 +300,16 @@ cdef struct Folded:
 
 
 cdef struct Entry:
-    char *key         # the name, then the suffix, each filled up to whole steps
-    char *suffix      # in the key
+    char *key         # the name, then the suffix
     Entry *next       # of the line that came after one of this entry's; or any entry
     Block *block
-    const double *edges
+    const Edges *edges
     double weight
-    uint16_t name_length    # or NO_LENGTH
+    uint32_t name_length    # or NO_LENGTH
     uint16_t suffix_length
-    uint16_t size     # of the bounds
     uint8_t kind
     uint8_t notes     # a bit for each of NOTES
+    bint is_noted     # whether there is anything to count but the line
     Folded *folded    # NULL unless a budget sent it into `other`
     PyObject *cell
     uint64_t hash
@@ -320,8 +320,13 @@ cdef struct Counts:
     uint64_t datagrams
     uint64_t bytes
     uint64_t lines
-    uint64_t samples
+    uint64_t more_samples  # than one a line
     uint64_t notes[8]
+
+
+cdef struct Waiting:
+    Entry *entry
+    double value
 
 
 cdef struct Left:
@@ -333,9 +338,10 @@ cdef struct Left:
 
 cdef enum:
     LEFT_LIMIT = 1024    # lines left to the slow path in one go
+    WAITING_LIMIT = 64   # values read and not yet added
     FIRST_PLACES = 256
     SLAB_ENTRIES = 64
-    NO_LENGTH = 0xffff   # of an entry that is unused: no name is as long
+    NO_LENGTH = 0x7fffffff   # of an entry that is unused: no datagram is as long
     STEP_ENTRIES = 1000  # looked at in one step of forgetting: about a tenth of a millisecond
 
 
@@ -358,11 +364,6 @@ cdef struct Hot:
     PyObject *lane    # which owns this
 
 
-cdef inline size_t whole_steps(size_t length) noexcept nogil:
-    """What a name takes of a key."""
-    return (length + KEY_STEP - 1) // KEY_STEP * KEY_STEP
-
-
 cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const char *suffix,
                     size_t suffix_length) noexcept nogil:
     cdef uint64_t hash = hash_key(name, name_length, suffix, suffix_length, hot.seed)
@@ -374,7 +375,7 @@ cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const 
             and entry.name_length == name_length
             and entry.suffix_length == suffix_length
             and same_text(name, entry.key, name_length)
-            and same_text(suffix, entry.suffix, suffix_length)
+            and same_text(suffix, entry.key + name_length, suffix_length)
         ):
             return entry
         at = (at + 1) & hot.mask
@@ -439,7 +440,7 @@ cdef inline void apply(Entry *entry, double value, bint is_step) noexcept nogil:
     elif entry.kind != SETS:
         if entry.kind == OBSERVES_MILLISECONDS:
             value /= SECOND
-        count(block, entry.edges, entry.size, value, entry.weight)
+        count(block, entry.edges, value, entry.weight)
     else:
         if is_step:
             number_add_shared(&block.values[0], value)
@@ -448,12 +449,21 @@ cdef inline void apply(Entry *entry, double value, bint is_step) noexcept nogil:
         flag_store(&block.touched, 1)
 
 
-cdef inline void note(Hot *hot, Entry *entry, uint64_t samples) noexcept nogil:
+cdef void apply_all(Hot *hot, const Waiting *waiting, size_t count) noexcept nogil:
+    """Add the values of as many lines."""
+    cdef size_t at
+    for at in range(count):
+        apply(waiting[at].entry, waiting[at].value, False)
+        if waiting[at].entry.is_noted:
+            note(hot, waiting[at].entry, 1)
+    hot.counts.lines += count
+
+
+cdef void note(Hot *hot, Entry *entry, uint64_t samples) noexcept nogil:
     """Count what else there is to count of a line that was taken."""
     cdef int note
-    if entry.notes:
-        for note in range(8):
-            hot.counts.notes[note] += entry.notes >> note & 1
+    for note in range(8):
+        hot.counts.notes[note] += entry.notes >> note & 1
     if entry.folded != NULL:
         add_samples(hot, entry.folded, samples)
 
@@ -492,32 +502,10 @@ cdef bint take_values(Hot *hot, Entry *entry, const char *start, const char *end
             apply(entry, value, hot.signs_are_steps and (at[0] == b"+" or at[0] == b"-"))
         at = stop + 1
     hot.counts.lines += 1
-    hot.counts.samples += samples
-    note(hot, entry, samples)
+    hot.counts.more_samples += samples - 1
+    if entry.is_noted:
+        note(hot, entry, samples)
     return True
-
-
-cdef bint take_line(Hot *hot, const char *name, const char *end, const char **next) noexcept nogil:
-    """Take one line, which is not empty; `next` is set to the line feed behind it, or `end`."""
-    #   name:value|suffix
-    cdef double value = 0.0
-    cdef const char *pipe
-    cdef const char *colon = find_mark(name, end)
-    if colon == end or colon[0] != b":":
-        next[0] = find_feed(colon, end)
-        return False
-    pipe = read_plain(colon + 1, end, &value)
-    if pipe != NULL:
-        return take_plain(hot, name, colon, value, pipe, end, next)
-    pipe = find_mark(colon + 1, end)
-    while pipe < end and pipe[0] == b":":
-        pipe = find_mark(pipe + 1, end)
-    if pipe == end or pipe[0] != b"|":
-        next[0] = pipe
-        return False
-    next[0] = find_feed(pipe + 1, end)
-    cdef Entry *entry = look_up(hot, name, colon - name, pipe + 1, next[0] - pipe - 1)
-    return may_take(hot, entry) and take_values(hot, entry, colon + 1, pipe)
 
 
 cdef inline bint may_take(const Hot *hot, const Entry *entry) noexcept nogil:
@@ -526,56 +514,20 @@ cdef inline bint may_take(const Hot *hot, const Entry *entry) noexcept nogil:
     return entry != NULL and (entry.kind != SETS or not hot.left_count)
 
 
-cdef bint take_plain(Hot *hot, const char *name, const char *colon, double value,
-                     const char *pipe, const char *end, const char **next) noexcept nogil:
-    """Take a line whose value is read; only the end of its suffix is still to be found."""
-    next[0] = find_feed(pipe + 1, end)
-    cdef Entry *entry = look_up(hot, name, colon - name, pipe + 1, next[0] - pipe - 1)
-    if not may_take(hot, entry):
+cdef bint take_packed(Hot *hot, const char *name, const char *colon, const char *end,
+                      const char **feed) noexcept nogil:
+    """Take a line whose value has another form; `feed` is set to its end."""
+    cdef const char *pipe = colon
+    if colon == end or colon[0] != b":":
+        feed[0] = find_feed(colon, end)
         return False
-    take_one(hot, entry, value)
-    hot.last.next = entry
-    hot.last = entry
-    return True
-
-
-cdef inline void take_one(Hot *hot, Entry *entry, double value) noexcept nogil:
-    apply(entry, value, False)
-    hot.counts.lines += 1
-    hot.counts.samples += 1
-    note(hot, entry, 1)
-
-
-cdef bint take_next(Hot *hot, const char *name, const char *end, const char **next) noexcept nogil:
-    """As `take_line`, beginning with a guess: what followed the last line before follows again."""
-    cdef double value = 0.0
-    cdef Entry *entry = hot.last.next
-    cdef const char *colon = name + entry.name_length
-    cdef const char *pipe
-    cdef const char *feed
-    if (
-        end - name <= entry.name_length
-        or colon[0] != b":"
-        or entry.name_length == NO_LENGTH
-        or not same_text(name, entry.key, entry.name_length)
-    ):
-        return take_line(hot, name, end, next)
-    pipe = read_plain(colon + 1, end, &value)
-    if pipe == NULL:
-        return take_line(hot, name, end, next)
-    feed = pipe + 1 + entry.suffix_length
-    if (
-        feed > end
-        or (feed < end and feed[0] != b"\n")
-        or not same_text(pipe + 1, entry.suffix, entry.suffix_length)
-    ):
-        return take_plain(hot, name, colon, value, pipe, end, next)
-    next[0] = feed
-    if not may_take(hot, entry):
+    while pipe < end and pipe[0] == b":":
+        pipe = find_mark(pipe + 1, end)
+    feed[0] = find_feed(pipe, end)
+    if pipe == end or pipe[0] != b"|":
         return False
-    take_one(hot, entry, value)
-    hot.last = entry
-    return True
+    cdef Entry *entry = look_up(hot, name, colon - name, pipe + 1, feed[0] - pipe - 1)
+    return may_take(hot, entry) and take_values(hot, entry, colon + 1, pipe)
 
 
 cdef void leave(Hot *hot, const char *at, size_t length, bint is_whole) noexcept nogil:
@@ -594,18 +546,74 @@ cdef bint begins_with_brace(const char *at, const char *end) noexcept nogil:
 
 
 cdef void take_lines(Hot *hot, const char *end) noexcept nogil:
-    """Lines from where the pass stands to the end of the datagram, or until `left` is full."""
+    """Lines from where the pass stands to the end of the datagram, or until `left` is full.
+
+    A processor works on some hundred instructions at once, and to read a line and to add its value
+    are two long chains of them. So values wait for the end of the datagram, in their turn, and
+    several lines of each chain are under way at a time.
+    """
+    #   name:value|suffix
     cdef const char *at = hot.at
+    cdef const char *colon
+    cdef const char *pipe
     cdef const char *feed = NULL
+    cdef Entry *entry
+    cdef Entry *last = hot.last
+    cdef double value = 0.0
+    cdef Waiting waiting[WAITING_LIMIT]
+    cdef size_t count = 0
     while at < end:
         if at[0] == b"\n":
             at += 1
             continue
-        if hot.left_count == LEFT_LIMIT:
-            break
-        if not take_next(hot, at, end, &feed):
-            leave(hot, at, feed - at, False)
+        entry = last.next  # a guess: what followed the last line before follows again
+        colon = at + entry.name_length
+        if (
+            end - at > entry.name_length
+            and colon[0] == b":"
+            and same_text(at, entry.key, entry.name_length)
+        ):
+            pipe = read_plain(colon + 1, end, &value)
+            feed = pipe + 1 + entry.suffix_length
+            if (
+                pipe == NULL
+                or feed > end
+                or (feed < end and feed[0] != b"\n")
+                or not same_text(pipe + 1, entry.key + entry.name_length, entry.suffix_length)
+            ):
+                entry = NULL
+        else:
+            entry = NULL
+            colon = find_mark(at, end)
+            pipe = NULL
+            if colon < end and colon[0] == b":":
+                pipe = read_plain(colon + 1, end, &value)
+        if entry == NULL and pipe != NULL and pipe < end:
+            feed = find_feed(pipe + 1, end)
+            entry = look_up(hot, at, colon - at, pipe + 1, feed - pipe - 1)
+            if entry != NULL:
+                last.next = entry
+        if may_take(hot, entry):
+            waiting[count].entry = entry
+            waiting[count].value = value
+            count += 1
+            if count == WAITING_LIMIT:
+                apply_all(hot, waiting, count)
+                count = 0
+            last = entry
+        else:
+            if hot.left_count == LEFT_LIMIT:
+                break
+            if pipe == NULL or pipe >= end:
+                apply_all(hot, waiting, count)
+                count = 0
+                if not take_packed(hot, at, colon, end, &feed):
+                    leave(hot, at, feed - at, False)
+            else:
+                leave(hot, at, feed - at, False)
         at = feed + 1
+    apply_all(hot, waiting, count)
+    hot.last = last
     hot.at = at if at < end else NULL
 
 
@@ -741,7 +749,7 @@ cdef class Lane:
             datagrams=counts.datagrams,
             bytes=counts.bytes,
             plain_lines=counts.lines,
-            plain_samples=counts.samples,
+            plain_samples=counts.lines + counts.more_samples,
             other_lines=slow.other_lines,
             other_samples=slow.other_samples,
             cache_misses=slow.cache_misses,
@@ -832,16 +840,16 @@ cdef class Lane:
     cdef Entry *_new_entry(self, bytes name, bytes suffix, route) except? NULL:
         """An entry for a route that adds numbers to a cell of this twin; NULL for any other."""
         cdef size_t name_length = len(name), suffix_length = len(suffix)
-        cdef size_t key_bytes = whole_steps(name_length) + whole_steps(max(suffix_length, <size_t>1))
         cdef object cell = route.cell
+        cdef Py_ssize_t size
         if route.kind not in _TYPES or not isinstance(cell, (Single, HistogramCell)):
             return NULL
-        cdef char *text = <char *>calloc(1, key_bytes)
+        cdef char *text = <char *>malloc(name_length + suffix_length + 1)
         cdef Entry *entry = self._take_unused() if text != NULL else NULL
         if entry == NULL:
             raise MemoryError
         memcpy(text, <const char *>name, name_length)
-        memcpy(text + whole_steps(name_length), <const char *>suffix, suffix_length)
+        memcpy(text + name_length, <const char *>suffix, suffix_length)
         entry.name_length = name_length
         entry.suffix_length = suffix_length
         entry.kind = _TYPES.index(route.kind)
@@ -850,13 +858,14 @@ cdef class Lane:
             entry.notes |= 1 << NOTES.index(note)
         cdef bytes padded = name + bytes(SLACK_BYTES) + suffix + bytes(SLACK_BYTES)
         cdef const char *at = padded
+        entry.is_noted = bool(route.notes) or route.fold is not None
         entry.hash = hash_key(
             at, name_length, at + name_length + SLACK_BYTES, suffix_length, self._hot.seed
         )
         if isinstance(cell, HistogramCell):
             entry.edges = (<HistogramCell>cell)._bounds.edges
-            entry.size = (<HistogramCell>cell)._bounds.size
-            entry.block = block_of(&(<HistogramCell>cell).blocks, self.number, entry.size + 2)
+            size = (<HistogramCell>cell)._bounds.size
+            entry.block = block_of(&(<HistogramCell>cell).blocks, self.number, size + 2)
         else:
             number = SHARED if entry.kind == SETS else self.number
             entry.block = block_of(&(<Single>cell).blocks, number, 1)
@@ -869,7 +878,6 @@ cdef class Lane:
         entry.cell = <PyObject *>cell
         Py_INCREF(cell)
         entry.key = text
-        entry.suffix = text + whole_steps(name_length)
         return entry
 
     cdef Entry *_take_unused(self) except NULL:

@@ -23,14 +23,8 @@ static inline int here_get(void) { return scan_here; }
 static inline void here_set(int lane) { scan_here = lane; }
 
 /* One thread writes, others may read at any time: the store is whole, and costs a plain one. */
-static inline double number_load(const double *at) {
-    double value;
-    __atomic_load(at, &value, __ATOMIC_RELAXED);
-    return value;
-}
-static inline void number_store(double *at, double value) {
-    __atomic_store(at, &value, __ATOMIC_RELAXED);
-}
+static inline double number_load(const double *at) { return *(const volatile double *)at; }
+static inline void number_store(double *at, double value) { *(volatile double *)at = value; }
 static inline void number_add(double *at, double amount) { number_store(at, *at + amount); }
 
 /* The same where several threads write. */
@@ -126,8 +120,18 @@ static inline uint64_t mixed(uint64_t left, uint64_t right) {
 #define SCAN_MIX_LEFT 0x9ac3d15b27e86f4dULL
 #define SCAN_MIX_RIGHT 0xb4e39a572dc8f1a3ULL
 
+static inline uint64_t mixed_piece(const char *at, uint64_t left, uint64_t right) {
+    return mixed(load_word(at) ^ left, load_word(at + 8) ^ right);
+}
+
 static inline uint64_t hash_text(const char *at, size_t length, uint64_t seed) {
     uint64_t hash = seed ^ (length * SCAN_MIX_LEFT);
+    if (length - 16 <= 32) { /* the pieces of `same_text`, which need not wait for one another */
+        const size_t last = length - 16;
+        return mixed_piece(at, hash, SCAN_MIX_RIGHT) ^
+               mixed_piece(at + last / 2, seed + SCAN_MIX_LEFT, ~SCAN_MIX_RIGHT) ^
+               mixed_piece(at + last, seed + SCAN_MIX_RIGHT, SCAN_MIX_LEFT);
+    }
     for (; length > 16; length -= 16, at += 16)
         hash = mixed(load_word(at) ^ SCAN_MIX_LEFT, load_word(at + 8) ^ hash);
     size_t first = length < 8 ? length : 8;
@@ -142,33 +146,39 @@ static inline uint64_t hash_key(const char *name, size_t name_length, const char
     return mixed(left ^ SCAN_MIX_LEFT, right ^ SCAN_MIX_RIGHT);
 }
 
-/* Keys are filled up to a multiple of so many bytes, whatever with. */
-#define SCAN_KEY_STEP 16
+static inline int same_short_text(const char *text, const char *key, size_t length) {
+    uint32_t text_words[2], key_words[2];
+    if (length >= 8)
+        return !((load_word(text) ^ load_word(key)) |
+                 (load_word(text + length - 8) ^ load_word(key + length - 8)));
+    if (length < 4)
+        return !length || (text[0] == key[0] && text[length / 2] == key[length / 2] &&
+                           text[length - 1] == key[length - 1]);
+    memcpy(&text_words[0], text, 4);
+    memcpy(&text_words[1], text + length - 4, 4);
+    memcpy(&key_words[0], key, 4);
+    memcpy(&key_words[1], key + length - 4, 4);
+    return text_words[0] == key_words[0] && text_words[1] == key_words[1];
+}
 
-#if defined(__SSE2__)
-/* From `scan_mask + 16 - n`, the first n of 16 bytes are ones. */
-static const uint8_t scan_mask[32] = {
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-
-#endif
-
-/* Whether text is that of a key. */
+/* Whether text is that of a key, of which nothing is read behind its end. */
 static inline int same_text(const char *text, const char *key, size_t length) {
 #if defined(__SSE2__)
-    /* The bits in which they differ, all pieces over one another. */
-    __m128i differs = _mm_setzero_si128();
-    size_t at = 0;
-    for (; at + 16 < length; at += 16)
-        differs = _mm_or_si128(differs, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + at)),
-                                                      _mm_loadu_si128((const __m128i *)(key + at))));
-    const __m128i rest = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + at)),
-                                       _mm_loadu_si128((const __m128i *)(key + at)));
-    const uint8_t *mask = scan_mask + 16 - (length - at);
-    differs = _mm_or_si128(differs, _mm_and_si128(rest, _mm_loadu_si128((const __m128i *)mask)));
-    return _mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) == 0xffff;
-#else
-    return !memcmp(text, key, length);
+    /* Three pieces of 16 bytes that lap over one another cover 16 to 48 without a branch. */
+    if (length - 16 <= 32) {
+        const size_t last = length - 16, middle = last / 2;
+        __m128i differs = _mm_xor_si128(_mm_loadu_si128((const __m128i *)text),
+                                        _mm_loadu_si128((const __m128i *)key));
+        differs = _mm_or_si128(
+            differs, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + middle)),
+                                   _mm_loadu_si128((const __m128i *)(key + middle))));
+        differs = _mm_or_si128(
+            differs, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(text + last)),
+                                   _mm_loadu_si128((const __m128i *)(key + last))));
+        return _mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) == 0xffff;
+    }
 #endif
+    return length < 16 ? same_short_text(text, key, length) : !memcmp(text, key, length);
 }
 
 static const double scan_powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -176,20 +186,18 @@ static const double scan_powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7
 
 /* Reads digits[.digits] of at most 15 digits up to a `|`; the place of the `|`, or NULL.
  *
+ * That place may lie at `end` or behind it, in what may be read there: the caller has to look.
+ *
  * Below 2^53 both the digits and the power of ten are exact doubles, so that their quotient is
  * the double nearest to the decimal, as strtod(3) gives it (W. D. Clinger, "How to Read Floating
  * Point Numbers Accurately", 1990).
  */
 static inline const char *read_plain(const char *at, const char *end, double *value) {
-    const char *start = at, *dot = NULL;
-    uint64_t digits = 0;
-    if (end - at > 17)
-        end = at + 17;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     /* Up to eight characters at once. A count of one is what most counters are sent. */
     const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
     uint64_t word = load_word(at);
-    if ((uint16_t)word == ('1' | '|' << 8) && end - at > 1) {
+    if ((uint16_t)word == ('1' | '|' << 8)) {
         *value = 1.0;
         return at + 1;
     }
@@ -199,13 +207,13 @@ static inline const char *read_plain(const char *at, const char *end, double *va
     if (pipes) {
         unsigned bits = (unsigned)__builtin_ctzll(pipes) - 7, decimals = 0;
         const char *pipe = at + bits / 8;
-        if (!bits || pipe >= end)
+        if (!bits)
             return NULL;
         uint64_t points = word ^ (ones * '.');
-        points = (points - ones) & ~points & tops & (pipes ^ (pipes - 1));
+        points = (points - ones) & ~points & tops & (pipes - 1);
         if (points) {
             unsigned place = (unsigned)__builtin_ctzll(points) - 7;
-            decimals = bits / 8 - place / 8 - 1;
+            decimals = (bits - place) / 8 - 1;
             if (!place || !decimals)
                 return NULL;
             uint64_t before = (1ULL << place) - 1;
@@ -220,12 +228,16 @@ static inline const char *read_plain(const char *at, const char *end, double *va
         word = ((word & 0x000000ff000000ffULL) * 0x000f424000000064ULL +
                 ((word >> 16) & 0x000000ff000000ffULL) * 0x0000271000000001ULL) >>
                32;
-        *value = (double)(uint32_t)word;
+        *value = (double)(int64_t)word;
         if (decimals)
             *value /= scan_powers[decimals];
         return pipe;
     }
 #endif
+    const char *start = at, *dot = NULL;
+    uint64_t digits = 0;
+    if (end - at > 17)
+        end = at + 17;
     for (; at < end; at++) {
         unsigned digit = (unsigned)(unsigned char)*at - '0';
         if (digit <= 9)
@@ -279,47 +291,94 @@ static inline int read_number(const char *at, const char *end, locale_t c_locale
     return 1;
 }
 
-/* The bounds of buckets lie in groups of four, ascending, and infinities fill up the last group,
- * of which there is at least one. Behind the groups the last bound of each of them is repeated, and
- * one infinity more. */
-static inline size_t bounds_groups(size_t count) { return count / 4 + 1; }
-static inline size_t bounds_room(size_t count) { return 5 * bounds_groups(count) + 1; }
+/* The finite upper bounds of buckets, ascending, made to be searched without a branch.
+ *
+ * Where a value falls is the one thing of a line that cannot be predicted. The range of doubles is
+ * cut into cells, four to each power of two: a cell is what the top bits of a double name, sign,
+ * exponent and the first two of its fraction, so that equal steps of a value's bits are equal
+ * ratios. `starts` says of each how many bounds lie below it; those in it are at most four.
+ * Values below the first cell count as in it, and those above the last likewise.
+ */
+enum { SCAN_CELL_SHIFT = 50, SCAN_IN_CELL = 4, SCAN_CELLS_MOST = 1024 };
 
-static inline void bounds_lay_out(double *bounds, size_t count) {
-    size_t groups = bounds_groups(count);
-    for (size_t i = count; i < 4 * groups; i++)
-        bounds[i] = __builtin_inf();
-    for (size_t i = 0; i < groups; i++)
-        bounds[4 * groups + i] = bounds[4 * i + 3];
-    bounds[5 * groups] = __builtin_inf();
+struct scan_bounds {
+    size_t count;
+    int64_t lowest;         /* the cell that is the first of `starts` */
+    int64_t last;           /* of `starts`; negative when some bounds lie too close, or below 0 */
+    const uint16_t *starts;
+    double edges[];         /* and as many infinities as are in a cell */
+};
+
+static inline int64_t cell_of(double value) {
+    int64_t bits;
+    memcpy(&bits, &value, 8);
+    return bits >> SCAN_CELL_SHIFT;
 }
 
-/* How many of the bounds are below a value: the bucket it falls into.
- *
- * Where it falls is the one thing of a line that cannot be predicted, so no branch depends on it:
- * all groups are looked at by their last bound, then the four of one group.
- */
-static inline size_t bucket_of(const double *bounds, size_t count, double value) {
-    const size_t groups = bounds_groups(count);
-    const double *last = bounds + 4 * groups;
+static inline size_t bounds_below(const double *edges, size_t count, double value) {
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (edges[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static inline void bounds_lay_out(struct scan_bounds *bounds, uint16_t *starts) {
+    bounds->starts = starts;
+    bounds->last = -1;
+    if (!bounds->count || bounds->count > UINT16_MAX || !(bounds->edges[0] > 0))
+        return;
+    bounds->lowest = cell_of(bounds->edges[0]);
+    int64_t cells = cell_of(bounds->edges[bounds->count - 1]) - bounds->lowest + 1;
+    if (cells > SCAN_CELLS_MOST)
+        return;
+    size_t next = 0;
+    for (int64_t cell = 0; cell < cells; cell++) {
+        starts[cell] = (uint16_t)next;
+        while (next < bounds->count && cell_of(bounds->edges[next]) - bounds->lowest == cell)
+            next++;
+        if (next - starts[cell] > SCAN_IN_CELL)
+            return;
+    }
+    bounds->last = cells - 1;
+}
+
+/* The bounds of this many values, which the caller then frees; NULL when there is no memory. */
+static inline struct scan_bounds *bounds_new(const double *values, size_t count) {
+    size_t edges = (count + SCAN_IN_CELL) * sizeof(double);
+    struct scan_bounds *bounds =
+        malloc(sizeof *bounds + edges + SCAN_CELLS_MOST * sizeof *bounds->starts);
+    if (!bounds)
+        return NULL;
+    bounds->count = count;
+    for (size_t i = 0; i < count + SCAN_IN_CELL; i++)
+        bounds->edges[i] = i < count ? values[i] : __builtin_inf();
+    bounds_lay_out(bounds, (uint16_t *)((char *)bounds->edges + edges));
+    return bounds;
+}
+
+/* How many of the bounds are below a value: the bucket it falls into. */
+static inline size_t bucket_of(const struct scan_bounds *bounds, double value) {
+    if (bounds->last < 0)
+        return bounds_below(bounds->edges, bounds->count, value);
+    int64_t cell = cell_of(value) - bounds->lowest;
+    cell = cell > 0 ? cell : 0;
+    cell = cell < bounds->last ? cell : bounds->last;
+    size_t start = bounds->starts[cell];
+    const double *edges = bounds->edges + start;
 #if defined(__SSE2__)
     const __m128d wanted = _mm_set1_pd(value);
-    __m128i below = _mm_setzero_si128();
-    for (size_t i = 0; i < groups; i += 2)
-        below = _mm_sub_epi64(below, _mm_castpd_si128(_mm_cmplt_pd(_mm_loadu_pd(last + i), wanted)));
-    below = _mm_add_epi64(below, _mm_unpackhi_epi64(below, below));
-    const double *group = bounds + 4 * (size_t)(uint32_t)_mm_cvtsi128_si32(below);
-    unsigned low = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(group), wanted));
-    unsigned high = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(group + 2), wanted));
+    unsigned low = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(edges), wanted));
+    unsigned high = (unsigned)_mm_movemask_pd(_mm_cmplt_pd(_mm_loadu_pd(edges + 2), wanted));
     /* Those below come first, and the fifth bit never is. */
-    return (size_t)(group - bounds) + (unsigned)__builtin_ctz(~(low | high << 2));
+    return start + (unsigned)__builtin_ctz(~(low | high << 2));
 #else
-    size_t below = 0;
-    for (size_t i = 0; i < groups; i++)
-        below += last[i] < value;
-    const double *group = bounds + 4 * below;
-    return 4 * below + (group[0] < value) + (group[1] < value) + (group[2] < value) +
-           (group[3] < value);
+    return start + (edges[0] < value) + (edges[1] < value) + (edges[2] < value) +
+           (edges[3] < value);
 #endif
 }
 
