@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
-from hashlib import blake2b
 from math import log
+from sys import hash_info
 from typing import Final
 
 from llmstatsd.catalog import OTHER
@@ -26,6 +26,10 @@ class Aliases:
             for label, table in rules.items()
         }
 
+    def has(self, label: str) -> bool:
+        """Whether there are any rules for this label."""
+        return label in self._rules
+
     def rewrite(self, label: str, value: str) -> str:
         """The value that stands for `value`, or `value` itself."""
         for matches, replacement in self._rules.get(label, ()):
@@ -43,14 +47,15 @@ class DistinctEstimate:
     """About how many different values were seen, in 1,024 bytes: HyperLogLog.
 
     Source: Flajolet, Fusy, Gandouet, Meunier, "HyperLogLog", 2007: with m registers the standard
-    error is 1.04 / sqrt(m), here 3.3 %; small counts by linear counting.
+    error is 1.04 / sqrt(m), here 3.3 %; small counts by linear counting. Python's hash of a text
+    is keyed anew in each process, so that nobody can choose values that all look alike.
     """
 
     __slots__ = ("_registers",)
 
     _INDEX_BITS: Final = 10
     _SIZE: Final = 1 << _INDEX_BITS
-    _RANK_BITS: Final = 64 - _INDEX_BITS
+    _RANK_BITS: Final = hash_info.width - _INDEX_BITS
     _ALPHA: Final = 0.7213 / (1 + 1.079 / _SIZE)
 
     def __init__(self) -> None:
@@ -58,10 +63,9 @@ class DistinctEstimate:
 
     def add(self, value: str) -> None:
         """See a value; seeing it again changes nothing."""
-        digest = blake2b(value.encode(), digest_size=8).digest()
-        number = int.from_bytes(digest, "big")
-        index = number >> self._RANK_BITS
-        rest = number & ((1 << self._RANK_BITS) - 1)
+        number = hash(value)
+        index = number & (self._SIZE - 1)
+        rest = (number >> self._INDEX_BITS) & ((1 << self._RANK_BITS) - 1)
         rank = self._RANK_BITS - rest.bit_length() + 1
         if rank > self._registers[index]:
             self._registers[index] = rank
@@ -85,12 +89,14 @@ class HeaviestValues:
 
     SLOTS: Final = 32
 
-    __slots__ = ("_counts", "_errors", "_total")
+    __slots__ = ("_counts", "_errors", "_least", "_lightest", "_total")
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._errors: dict[str, int] = {}
         self._total = 0
+        self._least = 0
+        self._lightest: list[str] = []  # had the least count when they were listed
 
     def add(self, value: str, times: int = 1) -> None:
         """Count a value that came so many times."""
@@ -101,10 +107,21 @@ class HeaviestValues:
         elif len(counts) < self.SLOTS:
             counts[value] = times
         else:
-            lightest = min(counts, key=counts.__getitem__)
+            lightest = self._next_lightest()
             self._errors.pop(lightest, None)
-            self._errors[value] = counts.pop(lightest)
-            counts[value] = self._errors[value] + times
+            self._errors[value] = least = counts.pop(lightest)
+            counts[value] = least + times
+
+    def _next_lightest(self) -> str:
+        """A value with the least count; what comes in its place has a greater one."""
+        while True:
+            while self._lightest:
+                value = self._lightest.pop()
+                if self._counts.get(value) == self._least:
+                    return value
+            self._least = min(self._counts.values())
+            self._lightest = [v for v, n in self._counts.items() if n == self._least]
+            self._lightest.reverse()  # the oldest goes first
 
     def top(self, most: int, share: float) -> list[tuple[str, int]]:
         """At most `most` values whose sure count is at least `share` of all, heaviest first."""

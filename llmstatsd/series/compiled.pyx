@@ -64,6 +64,12 @@ cdef extern from "series/scan.h" nogil:
     size_t bucket_of(const Edges *bounds, double value)
 
 
+cdef extern from "Python.h":
+    const char *PyUnicode_1BYTE_DATA(object text)
+    int PyUnicode_KIND(object text)
+    const int PyUnicode_1BYTE_KIND
+
+
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_mutex_t:
         pass
@@ -342,6 +348,7 @@ cdef enum:
     FIRST_PLACES = 256
     SLAB_ENTRIES = 64
     NO_LENGTH = 0x7fffffff   # of an entry that is unused: no datagram is as long
+    SCRATCH_BYTES = 2048  # more than the longest key, with room behind both of its parts
     STEP_ENTRIES = 1000  # looked at in one step of forgetting: about a tenth of a millisecond
 
 
@@ -832,10 +839,15 @@ cdef class Lane:
         return turn
 
     cdef Entry *_find(self, str name, str suffix) except? NULL:
-        cdef bytes head = name.encode("latin-1"), tail = suffix.encode("latin-1")
-        cdef bytes padded = head + bytes(SLACK_BYTES) + tail + bytes(SLACK_BYTES)
-        cdef const char *at = padded
-        return look_up(&self._hot, at, len(head), at + len(head) + SLACK_BYTES, len(tail))
+        # One character per byte, and room behind it for what may be read there.
+        cdef size_t name_length = len(name), suffix_length = len(suffix)
+        cdef char text[SCRATCH_BYTES]
+        cdef char *tail = text + name_length + SLACK_BYTES
+        if name_length + suffix_length > KEY_LENGTH_LIMIT or not is_bytes(name, suffix):
+            return NULL
+        memcpy(text, PyUnicode_1BYTE_DATA(name), name_length)
+        memcpy(tail, PyUnicode_1BYTE_DATA(suffix), suffix_length)
+        return look_up(&self._hot, text, name_length, tail, suffix_length)
 
     cdef Entry *_new_entry(self, bytes name, bytes suffix, route) except? NULL:
         """An entry for a route that adds numbers to a cell of this twin; NULL for any other."""
@@ -1059,6 +1071,14 @@ cdef class Lane:
             lines.append(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
         self._hot.left_count = 0
         return groups
+
+
+cdef inline bint is_bytes(str name, str suffix):
+    """Whether both hold one character per byte, as texts of the wire do."""
+    return (
+        PyUnicode_KIND(name) == PyUnicode_1BYTE_KIND
+        and PyUnicode_KIND(suffix) == PyUnicode_1BYTE_KIND
+    )
 
 
 cdef Py_ssize_t length_of(key) except -1:

@@ -1,6 +1,6 @@
 """One series name: its label sets, its budgets, and where a label set finds its cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -180,20 +180,26 @@ class Family:
             closed=CLOSED_VALUES.get((self.name, label), ()),
         )
 
-    def place(self, labels: Mapping[str, str]) -> Placement:
+    def place(self, wanted: LabelSet) -> Placement:
         """The cell for a label set whose names this family takes; it is born if it must be."""
-        key = wanted = self._label_set(labels)
-        cell = self.cells.get(key)
+        cell = self.cells.get(wanted)
         if cell is not None:
-            return Placement(cell, key, False, None)
-        kept = {k: v if self.budgets[k].admits(v) else OTHER for k, v in labels.items()}
-        reason = FOLDED_BY_VALUES if kept != labels else None
-        key = self._label_set(kept)
+            return Placement(cell, wanted, False, None)
+        names, values = wanted
+        budgets = self.budgets
+        kept = tuple(
+            [
+                value if budgets[name].admits(value) else OTHER
+                for name, value in zip(names, values, strict=True)
+            ]
+        )
+        reason = FOLDED_BY_VALUES if kept != values else None
+        key = (names, kept)
         if key not in self.cells:
             crowded = self._crowded(key)
             if crowded:
-                reason, key = crowded, self._overflow_set(labels)
-        fold = self._fold(reason, labels, key) if reason and key != wanted else None
+                reason, key = crowded, self._overflow_set(wanted)
+        fold = self._fold(reason, wanted, key) if reason and key != wanted else None
         cell = self.cells.get(key)
         if cell is not None:
             return Placement(cell, key, False, fold)
@@ -258,30 +264,33 @@ class Family:
         """Whether this is the slot of `other`, which costs nothing more when it is used."""
         return key[0] == self.overflow_names and all(value == OTHER for value in key[1])
 
-    def _overflow_set(self, labels: Mapping[str, str]) -> LabelSet:
+    def _overflow_set(self, wanted: LabelSet) -> LabelSet:
         if self.overflow_names is None:
             self.overflow_names = tuple(sorted(self.budgets))
         names = self.overflow_names
         if self.labels is None:
             return names, (OTHER,) * len(names)
         return names, tuple(
-            labels[name] if self.budgets[name].is_pinned(labels[name]) else OTHER for name in names
+            value if self.budgets[name].is_pinned(value) else OTHER
+            for name, value in zip(*wanted, strict=True)
         )
 
-    def _fold(self, reason: str, labels: Mapping[str, str], key: LabelSet) -> Fold:
+    def _fold(self, reason: str, wanted: LabelSet, key: LabelSet) -> Fold:
         kept = dict(zip(*key, strict=True))
         heaviest = [
             (heaviest, value)
-            for label, value in labels.items()
+            for label, value in zip(*wanted, strict=True)
             if kept.get(label) != value
             and (heaviest := self.budgets[label].note_folded(value)) is not None
         ]
         return Fold(self.folded, reason, heaviest)
 
+    def label_names(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """The names of a label set that has these labels; a documented series has all of its."""
+        return self._shared_names(tuple(sorted(labels))) if self.labels is None else self.labels
+
     def _label_set(self, labels: Mapping[str, str]) -> LabelSet:
-        names = self.labels
-        if names is None:
-            names = self._shared_names(tuple(sorted(labels)))
+        names = self.label_names(labels)
         return names, tuple([labels[name] for name in names])
 
     def _shared_names(self, names: tuple[str, ...]) -> tuple[str, ...]:

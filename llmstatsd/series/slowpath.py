@@ -5,19 +5,32 @@ route of its meaning, remembers that in the cache, and adds the values.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from llmstatsd.series.cache import Key
+from llmstatsd.series.naming import VALUE_LENGTH_LIMIT, label_value
 from llmstatsd.series.route import Route
+from llmstatsd.series.shape import Shape, Shapes
 from llmstatsd.series.store import Store
 from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
 from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, REASONS, Refusal
-from llmstatsd.wire.statsd import Dialect, Meaning, Reading, Value, is_chain, read_values
+from llmstatsd.wire.statsd import (
+    Dialect,
+    Meaning,
+    Reading,
+    Value,
+    is_chain,
+    read_values,
+    split_plain,
+)
 
 SHOWN_LENGTH_LIMIT: Final = 200
 """Most bytes kept of a refused line to show it in the log."""
+
+FOLDED_ONCE_LIMIT: Final = 8192
+"""Most keys of routes into `other` that are known to have come once: about half a megabyte."""
 
 # c|T1656581400: a time stamp changes with every line and must not fill the cache.
 _TIMESTAMP: Final = re.compile(r"\|T[0-9]+(?=\||$)")
@@ -88,6 +101,8 @@ class SlowPath:
         self._store = store
         self._dialect = dialect
         self._cache = cache
+        self._shapes = Shapes()
+        self._folded_once: set[int] = set()  # hashes of keys; bounded by FOLDED_ONCE_LIMIT
         self._is_private = False  # the lines at hand may be pieces of an event, and hold a prompt
 
     def take_datagram(self, datagram: bytes, feed_lines: Callable[[bytes], None]) -> None:
@@ -120,19 +135,42 @@ class SlowPath:
         if route is not None:
             self.take_value(route, value, line)
             return
+        plain = split_plain(suffix)
+        shape = self._shapes.get(name, plain, self._store.families) if plain else None
+        if plain and shape:
+            self._take_shaped((name, suffix), shape, plain.values, value, line)
+            return
         outcome = read_line(line.encode("latin-1"), self._dialect)
         is_one = isinstance(outcome, list) and len(outcome) == 1 and not is_chain(suffix)
         self._settle(outcome, line, (name, suffix) if is_one and suffix[-1:] != "\r" else None)
 
     def take_value(self, route: Route, value: str, line: str) -> None:
         """Take the values of a line whose route is known."""
-        text = _decoded(value)
-        values = _NOT_UTF8 if text is None else read_values(route.kind, text, self._dialect)
+        values = self._values(route.kind, value)
         if isinstance(values, Refusal):
             self.refuse(values, line)
         else:
             self._apply(route, values)
             self._accept(route.notes)
+
+    def _take_shaped(
+        self, key: tuple[str, str], shape: Shape, texts: Sequence[str], value: str, line: str
+    ) -> None:
+        values = self._values(shape.kind, value)
+        if isinstance(values, Refusal):
+            self.refuse(values, line)
+            return
+        self.stats.cache_misses += 1
+        if max(map(len, texts)) > VALUE_LENGTH_LIMIT:
+            texts = [label_value(text) for text in texts]
+        route = self._store.place(shape, texts)
+        self._keep(key, route)
+        self._apply(route, values)
+        self._accept(route.notes)
+
+    def _values(self, kind: str, value: str) -> list[Value] | Refusal:
+        text = _decoded(value)
+        return _NOT_UTF8 if text is None else read_values(kind, text, self._dialect)
 
     def refuse(self, refusal: Refusal, line: str) -> None:
         """Count a line that does not count, and remember it for the log."""
@@ -178,12 +216,36 @@ class SlowPath:
         route = self._cache.get(key)
         if route is None:
             self.stats.cache_misses += 1
-            resolved = self._store.route(meaning)
-            if isinstance(resolved, Refusal):
-                return resolved
-            route = resolved
-            self._cache.keep(key, route)
+            shape = self._store.shape(meaning)
+            if isinstance(shape, Refusal):
+                return shape
+            route = self._store.place(shape, [label_value(text) for _, text in meaning.tags])
+            self._keep(key, route)
+            if not isinstance(key, Meaning):
+                self._learn(*key, meaning, shape)
         return route
+
+    def _learn(self, name: str, suffix: str, meaning: Meaning, shape: Shape) -> None:
+        plain = split_plain(suffix)
+        if plain and len(plain.keys) == len(meaning.tags):  # a key that comes twice counts once
+            self._shapes.keep(name, suffix, plain, shape)
+
+    def _keep(self, key: Key, route: Route) -> None:
+        """Remember a route; one into `other` only when it comes again.
+
+        So values that come but once do not drive those from the cache that come often.
+        """
+        if route.is_folded and not self._came_before(hash(key)):
+            return
+        self._cache.keep(key, route)
+
+    def _came_before(self, number: int) -> bool:
+        if number in self._folded_once:
+            return True
+        if len(self._folded_once) >= FOLDED_ONCE_LIMIT:
+            self._folded_once.clear()
+        self._folded_once.add(number)
+        return False
 
     def _apply(self, route: Route, values: list[Value]) -> None:
         for number, relative in values:

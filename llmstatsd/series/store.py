@@ -40,13 +40,12 @@ from llmstatsd.series.instruments import (
 )
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.route import Route, weight_of
+from llmstatsd.series.shape import ERRORS, Shape
 from llmstatsd.wire.reasons import (
-    DROPPED_LABEL,
     NAME_BUDGET,
     NAME_CLASH,
     RESERVED_NAME,
     TYPE_CONFLICT,
-    UNKNOWN_ERROR_TYPE,
     Refusal,
 )
 from llmstatsd.wire.statsd import (
@@ -57,7 +56,6 @@ from llmstatsd.wire.statsd import (
     SET,
     TIMER,
     Meaning,
-    Tags,
 )
 
 INSTRUMENT_OF: Final[dict[str, Instrument]] = {
@@ -85,7 +83,6 @@ RESERVED_PREFIXES: Final = ("llmstatsd_", "process_", "python_")
 
 SECONDS_PER_MINUTE: Final = 60.0
 
-ERRORS: Final = "llm_error_total"
 RATE_LIMITS: Final = "llm_rate_limit_exceeded_total"
 BORN_WITH_MODEL: Final = (ERRORS, RATE_LIMITS)
 """Series born at 0 when a model is admitted, so that the first error is seen by `increase()`.
@@ -143,16 +140,30 @@ class Store:
 
     def route(self, meaning: Meaning) -> Route | Refusal:
         """Where the values of a meaning go; the series and the label set are born if need be."""
+        shape = self.shape(meaning)
+        if isinstance(shape, Refusal):
+            return shape
+        return self.place(shape, [naming.label_value(text) for _, text in meaning.tags])
+
+    def shape(self, meaning: Meaning) -> Shape | Refusal:
+        """What a meaning is but for the values of its tags; the series is born if need be."""
         family = self._family(meaning.name, meaning.type)
         if isinstance(family, Refusal):
             return family
-        labels, notes = self._labels(family, meaning.tags)
-        placement = family.place(labels)
-        if placement.is_born:
-            self._after_birth(family, placement)
-        all_notes = tuple(sorted({*meaning.notes, *notes}))
+        keys = [key for key, _ in meaning.tags]
         weight = weight_of(meaning.rate)
-        return Route(meaning.type, placement.cell, weight, all_notes, placement.fold)
+        return Shape(family, meaning.type, weight, meaning.notes, keys, self._aliases)
+
+    def place(self, shape: Shape, texts: Sequence[str]) -> Route:
+        """Where the values of such a line go, by its tags' values in their order.
+
+        These are valid label values; the label set is born if need be.
+        """
+        label_set, notes = shape.label_set(texts)
+        placement = shape.family.place(label_set)
+        if placement.is_born:
+            self._after_birth(shape.family, placement)
+        return Route(shape.kind, placement.cell, shape.weight, notes, placement.fold)
 
     def refusal(self, meanings: Iterable[Meaning]) -> Refusal | None:
         """Why one of the meanings of a line is refused, found before any label set is born."""
@@ -266,20 +277,6 @@ class Store:
                 same = naming.family_name(owner.name, owner.type) == family_name
                 return Refusal(TYPE_CONFLICT if same else NAME_CLASH)
         return None
-
-    def _labels(self, family: Family, tags: Tags) -> tuple[dict[str, str], set[str]]:
-        labels = dict.fromkeys(family.labels or (), UNKNOWN)
-        notes: set[str] = set()
-        for key, text in tags:
-            label = naming.label_name(key)
-            if label is None or not family.takes_label(label):
-                notes.add(DROPPED_LABEL)
-            else:
-                labels[label] = self._aliases.rewrite(label, naming.label_value(text))
-        if family.name == ERRORS and labels["type"] not in ERROR_TYPES:
-            labels["type"] = OTHER
-            notes.add(UNKNOWN_ERROR_TYPE)
-        return labels, notes
 
     def _after_birth(self, family: Family, placement: Placement) -> None:
         if isinstance(placement.cell, SetCell):

@@ -275,6 +275,33 @@ def _tags_in_name(name: str, dialect: Dialect) -> tuple[str, str | None] | Refus
     return Refusal(MIXED_TAGS) if mixed else (before, after)
 
 
+class PlainSuffix(NamedTuple):
+    """A suffix in parts, all of whose meaning but the tags' values lies in `head` and `keys`."""
+
+    head: str
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def split_plain(suffix: str) -> PlainSuffix | None:
+    """A suffix `head|#key:value,...` of printable ASCII that ends with its tags; None for others.
+
+    Two lines of one name whose suffixes have head and keys in common mean the same, up to the
+    values of their tags.
+    """
+    head, _, text = suffix.partition("|#")
+    if not text or "|" in text or not (suffix.isascii() and suffix.isprintable()):
+        return None
+    keys, values = [], []
+    for tag in text.split(","):
+        key, _, value = tag.partition(":")
+        if not key or not value:
+            return None
+        keys.append(key)
+        values.append(value)
+    return PlainSuffix(head, tuple(keys), tuple(values))
+
+
 def read_values(kind: str, text: str, dialect: Dialect) -> list[Value] | Refusal:
     """The values of `text` for a type: packed ones apart, empty pieces skipped."""
     if kind == SET:
