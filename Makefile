@@ -23,8 +23,10 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/mypy --strict
 	@cd client/python && ../../$(BIN)/mypy --strict
 
-bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about eight minutes
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about 20 minutes
 	@$(BIN)/python bench/throughput.py
+	@$(BIN)/python bench/peers.py
+	@$(BIN)/python bench/hostile.py
 	@$(BIN)/python bench/scrape.py
 	@$(BIN)/python bench/memory.py
 	@$(BIN)/python bench/start.py

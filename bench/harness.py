@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Literal, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import click
 import msgspec
@@ -99,6 +99,8 @@ class Process:
     """
 
     udp_port: int
+    plain: ClassVar[bool] = False
+    """Whether it knows no tags, and gets label values as parts of the name."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(

@@ -48,17 +48,23 @@ class Case(msgspec.Struct, frozen=True):
 
 
 @cache
-def prepared(lines: int) -> list[bytes]:
-    """The datagrams of every load with so many lines in each."""
-    everyday = payloads.datagrams(payloads.llm_lines(SEED), lines, PREPARED_DATAGRAMS)
+def prepared(lines: int, plain: bool = False) -> list[bytes]:
+    """The datagrams of every load with so many lines in each; `plain` ones have no tags.
+
+    A plain counter counts one, whatever it stands for, so that a server's own sums say how many
+    lines it has taken in.
+    """
+    stream = payloads.llm_lines(SEED)
+    texts = map(payloads.plain_text if plain else payloads.Line.text, stream)
+    everyday = payloads.packed(texts, lines, PREPARED_DATAGRAMS)
     return payloads.in_runs(everyday, native.SEGMENTS, SEED)
 
 
-def send(port: int, case: Case, datagrams: int, seconds: float) -> Sent:
+def send(port: int, case: Case, datagrams: int, seconds: float, plain: bool = False) -> Sent:
     """Load a receiver on 127.0.0.1 until a bound is reached."""
     return native.blast(
         port,
-        prepared(case.lines),
+        prepared(case.lines, plain),
         segments=case.segments,
         rate=case.rate,
         count=datagrams,

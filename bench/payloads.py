@@ -113,9 +113,20 @@ def distinct_sums(lines: int) -> dict[str, float]:
 
 def datagrams(lines: Iterator[Line], lines_per_datagram: int, wanted: int) -> list[bytes]:
     """The next `wanted` datagrams of the stream, fewer when a finite stream ends first."""
-    texts = (line.text() for line in lines)
-    packed = ("\n".join(islice(texts, lines_per_datagram)).encode() for _ in range(wanted))
-    return [datagram for datagram in packed if datagram]
+    return packed(map(Line.text, lines), lines_per_datagram, wanted)
+
+
+def packed(texts: Iterator[str], lines_per_datagram: int, wanted: int) -> list[bytes]:
+    """The same of lines that are text already."""
+    datagrams = ("\n".join(islice(texts, lines_per_datagram)).encode() for _ in range(wanted))
+    return [datagram for datagram in datagrams if datagram]
+
+
+def plain_text(line: Line) -> str:
+    """A line for a server without tags: label values in the name, a count of one, or a timer."""
+    values = [value.replace(".", "_").replace(":", "_") for _, value in line.labels]
+    name = ".".join((line.name, *values))
+    return f"{name}:1|c" if line.type == "c" else f"{name}:{line.value}|ms"
 
 
 def in_runs(datagrams: Iterable[bytes], longest: int, seed: int) -> list[bytes]:

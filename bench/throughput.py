@@ -34,11 +34,13 @@ from bench import harness, loads, native, search
 from bench.harness import Daemon, Goal, Received, Yardstick
 from bench.loads import LINES, Case, lines_name
 from bench.native import Sent, Sink
+from bench.peer import Peer
 from bench.search import Highest
 
-Receiver = Sink | Daemon | Yardstick
+Receiver = Sink | Daemon | Yardstick | Peer
+Subjects = Mapping[str, Callable[[], Receiver]]
 
-SUBJECTS: dict[str, Callable[[], Receiver]] = {
+SUBJECTS: Subjects = {
     "sink": Sink,
     "compiled": partial(Daemon, "--statsd-lane=compiled"),
     "portable": partial(Daemon, "--statsd-lane=portable"),
@@ -110,27 +112,28 @@ class Result(msgspec.Struct, frozen=True):
     goals: list[Goal]
 
 
-def measure(subject: str, case: Case, datagrams: int, seconds: float) -> Run:
+def measure(
+    subject: str, started: Callable[[], Receiver], case: Case, datagrams: int, seconds: float
+) -> Run:
     """Load a fresh receiver, and read what it took in and what that cost."""
-    with SUBJECTS[subject]() as receiver:
+    with started() as receiver:
         receiver.wait_drained()  # what it does after its start is no cost of a datagram
         before = receiver.clock.seconds()
-        sent = loads.send(receiver.udp_port, case, datagrams, seconds)
+        sent = loads.send(receiver.udp_port, case, datagrams, seconds, receiver.plain)
         took = sent.seconds + receiver.wait_drained()
         spent = receiver.clock.seconds() - before
         peak = receiver.peak_rss_bytes()
         received = receiver.finish(case.lines)
-    harness.check_exact(sent.datagrams, received)
     return Run(case, subject, sent, received, took, spent, peak)
 
 
 def rounds_of(
-    label: str, subjects: Sequence[str], cases: Mapping[Case, int], rounds: int, seconds: float
+    label: str, subjects: Subjects, cases: Mapping[Case, int], rounds: int, seconds: float
 ) -> list[Run]:
     """Every subject once a case, every case once a round; a case's value bounds its datagrams."""
     steps = [(case, subject) for _ in range(rounds) for case in cases for subject in subjects]
     return [
-        measure(subject, case, cases[case], seconds)
+        measure(subject, subjects[subject], case, cases[case], seconds)
         for case, subject in harness.progress(steps, label)
     ]
 
@@ -282,7 +285,8 @@ def run_all(subjects: Sequence[str], cases: Sequence[Case], bounds: Bounds) -> R
     """All three measurements."""
     counting = {name: SUBJECTS[name] for name in subjects if name not in ONLY_COST}
     cost_loads = dict.fromkeys(cases, bounds.datagrams)
-    costs = rounds_of("costs", subjects, cost_loads, bounds.rounds, bounds.seconds)
+    wanted = {name: SUBJECTS[name] for name in subjects}
+    costs = rounds_of("costs", wanted, cost_loads, bounds.rounds, bounds.seconds)
     ratios = [
         ratio(case, subject, base, costs)
         for case in cases
@@ -290,14 +294,16 @@ def run_all(subjects: Sequence[str], cases: Sequence[Case], bounds: Bounds) -> R
         if costs and {subject, base} <= set(subjects)
     ]
     blast_loads = {Case(lines): max(1, bounds.blast_lines // lines) for lines in LINES}
-    blasts = rounds_of(
-        "blasts", tuple(counting), blast_loads, bounds.rounds, native.LONGEST_SECONDS
-    )
+    blasts = rounds_of("blasts", counting, blast_loads, bounds.rounds, native.LONGEST_SECONDS)
     highest = [
         found
         for lines in (LINES if bounds.search_seconds else ())
         for found in search.highest_rates(counting, lines, bounds.search_seconds)
     ]
+    for run in (*costs, *blasts):
+        harness.check_exact(run.sent.datagrams, run.received)
+    for found in highest:
+        harness.check_exact(found.sent, found.received)
     goals = cost_goals(ratios) + loss_goals(blasts) + rate_goals(highest)
     return Result(costs, ratios, blasts, highest, goals)
 

@@ -146,7 +146,8 @@ def told(rate_of: Callable[[float], tuple[float, float]]) -> search.Highest:
         try:
             asked = going.send(steps[-1])
         except StopIteration as ended:
-            return search.Highest(1, "", ended.value, [], False, steps)
+            received = harness.Received(0, 0, 0)
+            return search.Highest(1, "", ended.value, [], False, received, steps)
 
 
 def test_a_search_finds_the_rate_from_which_a_receiver_loses() -> None:
