@@ -192,6 +192,10 @@ class Process:
                 return took
         raise BenchError(f"the receiver did not come to rest within {seconds:g} s")
 
+    def dropped(self) -> int:
+        """Datagrams that got lost on their way in; a server with a queue of its own adds those."""
+        return udp_socket(self.udp_port).dropped
+
     def feed(self, pages: Iterable[generator.Page], high_bytes: int = 1 << 20) -> None:
         """Send every page once, waiting whenever the socket queue holds `high_bytes`.
 

@@ -103,7 +103,7 @@ def endure(what: str, subject: str, datagrams: Sequence[bytes], count: int) -> O
         )
         receiver.wait_drained()
         spent, peak = receiver.clock.seconds() - before, receiver.peak_rss_bytes()
-        dropped = harness.udp_socket(receiver.udp_port).dropped
+        dropped = receiver.dropped()
         lines = lines_of(receiver, told(receiver))
     per_datagram = datagrams[0].count(b"\n") + 1
     exact = lines == (sent.datagrams - dropped) * per_datagram

@@ -18,7 +18,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import harness, loads, native
+from bench import loads, native
 from bench.harness import BenchError, Received
 from bench.loads import Case
 from bench.native import Sent
@@ -47,6 +47,9 @@ class Receiver(Protocol):
 
     def wait_drained(self) -> float:
         """Return when everything sent is taken in."""
+
+    def dropped(self) -> int:
+        """Datagrams lost so far."""
 
     def finish(self, lines_per_datagram: int) -> Received:
         """What it says of itself at its end."""
@@ -151,13 +154,13 @@ def search() -> Search:
 
 
 def take_step(receiver: Receiver, lines: int, rate: float, seconds: float) -> Step:
-    """One load of a search; the kernel's count of drops is read from outside."""
-    before = harness.udp_socket(receiver.udp_port).dropped
+    """One load of a search."""
+    before = receiver.dropped()
     bound = int(native.MOST_DATAGRAMS_PER_SECOND * seconds) + 1
     case = Case(lines, rate)
     sent = loads.send(receiver.udp_port, case, bound, seconds, receiver.plain)
     receiver.wait_drained()
-    return Step(rate, sent, harness.udp_socket(receiver.udp_port).dropped - before)
+    return Step(rate, sent, receiver.dropped() - before)
 
 
 class Searching:
