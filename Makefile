@@ -27,6 +27,7 @@ bench: install-dev ## measure throughput, scrapes, memory and start, on loopback
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/peers.py
 	@$(BIN)/python bench/hostile.py
+	@$(BIN)/python bench/exporters.py
 	@$(BIN)/python bench/scrape.py
 	@$(BIN)/python bench/memory.py
 	@$(BIN)/python bench/start.py
@@ -70,7 +71,7 @@ $(VENV)/.installed: $(METADATA) | $(BIN)/python
 
 $(VENV)/.installed-dev: $(METADATA) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--editable 'client/python[test]' --editable '.[test,dev]'
+		--editable 'client/python[test]' --editable '.[test,dev,bench]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev

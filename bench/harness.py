@@ -102,11 +102,11 @@ class Process:
     plain: ClassVar[bool] = False
     """Whether it knows no tags, and gets label values as parts of the name."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -219,11 +219,11 @@ class Process:
 class Child(Process):
     """A process that says on stderr that it is ready and where, as `statsd_udp=HOST:PORT`."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
         started = time.monotonic()
         self._ready_line = ""
         self._saw_ready = threading.Event()
-        super().__init__(command)
+        super().__init__(command, stdin)
         self._wait_ready()
         self.start_seconds = time.monotonic() - started
         self.statsd_udp = self._address("statsd_udp")

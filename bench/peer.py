@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import harness
 from bench.harness import BenchError, Process, Received, Scrape
+from llmstatsd.catalog import UNDECLARED_BUCKETS
 
 NODE_PREFIX = "NODE_PREFIX"
 """A variable that names the folder in which `npm install` put `statsd`."""
@@ -126,7 +127,10 @@ class StatsdExporter(Peer):
     def command(self, program: str) -> list[str]:
         """Histograms take the buckets of the documented series, as ours do."""
         mapping = self.folder / "mapping.yml"
-        mapping.write_text("defaults: {observer_type: histogram}\n")
+        buckets = list(UNDECLARED_BUCKETS)
+        mapping.write_text(
+            f"defaults:\n  observer_type: histogram\n  histogram_options: {{buckets: {buckets}}}\n"
+        )
         return [
             program,
             f"--statsd.listen-udp=127.0.0.1:{self.udp_port}",

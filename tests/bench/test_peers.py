@@ -137,6 +137,17 @@ def test_hostile_loads_are_accounted_for() -> None:
     assert all(one["exact"] for one in result["ordeals"])
 
 
+def test_the_same_series_are_scraped_from_each() -> None:
+    result = run("exporters.py", "--lines=300", "--scrapes=2")
+    subjects = ["llmstatsd", "prometheus_client"]
+    if peer.installed(peer.StatsdExporter):
+        subjects.insert(1, "statsd_exporter")
+    kinds = ["counters", "histograms"]
+    expected = [(kind, subject) for kind in kinds for subject in subjects]
+    assert [(one["kind"], one["subject"]) for one in result["held"]] == expected
+    assert all(one["bytes"] > 300 * 40 and len(one["seconds"]) == 2 for one in result["held"])
+
+
 def test_a_free_port_is_free() -> None:
     port = peer.free_port(socket.SOCK_DGRAM)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
