@@ -18,7 +18,7 @@ from llmstatsd.series.cache import RouteCache
 from llmstatsd.series.expiry import expire
 from llmstatsd.series.slowpath import LineStats, SlowPath
 from llmstatsd.series.store import Store
-from llmstatsd.wire.number import PLAIN_LENGTH
+from llmstatsd.wire.number import is_plain
 from llmstatsd.wire.reasons import MALFORMED, Refusal
 from llmstatsd.wire.statsd import Dialect
 
@@ -139,7 +139,7 @@ class HotPath:
                 continue  # it is among the others
             if not colon:
                 self._slow.refuse(Refusal(MALFORMED), line)
-            elif _is_plain(value):
+            elif is_plain(value):
                 known.plain(float(value))
                 self._count_plain(1)
             else:
@@ -148,11 +148,3 @@ class HotPath:
     def _count_plain(self, lines: int) -> None:
         self.stats.plain_lines += lines
         self.stats.plain_samples += lines
-
-
-def _is_plain(value: str) -> bool:
-    """Whether `float` reads the value as the number grammar does, and it is small."""
-    return len(value) <= PLAIN_LENGTH and (
-        value.isdecimal()
-        or (value.replace(".", "", 1).isdecimal() and value[0] != "." != value[-1])
-    )

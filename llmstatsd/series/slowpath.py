@@ -161,7 +161,7 @@ class SlowPath:
             self.refuse(values, line)
             return
         self.stats.cache_misses += 1
-        if max(map(len, texts)) > VALUE_LENGTH_LIMIT:
+        if len(key[1]) > VALUE_LENGTH_LIMIT:  # else none of them is as long
             texts = [label_value(text) for text in texts]
         route = self._store.place(shape, texts)
         self._keep(key, route)

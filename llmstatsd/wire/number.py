@@ -20,7 +20,14 @@ a sum stays below the largest double (1.8e308), so no accepted value can make a 
 """
 
 PLAIN_LENGTH: Final = 16
-"""Longest text, in characters, that the hot path converts without asking this grammar."""
+"""Longest text, in characters, that is converted without asking this grammar."""
+
+
+def is_plain(text: str) -> bool:
+    """Whether ASCII text is digits with at most one point among them, short enough for `float`."""
+    return len(text) <= PLAIN_LENGTH and (
+        text.isdecimal() or (text.replace(".", "", 1).isdecimal() and text[0] != "." != text[-1])
+    )
 
 
 def parse_number(text: str) -> float | str:

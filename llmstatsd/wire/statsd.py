@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from llmstatsd.wire.number import parse_number
+from llmstatsd.wire.number import is_plain, parse_number
 from llmstatsd.wire.reasons import (
     BAD_NAME,
     BAD_RATE,
@@ -306,6 +306,8 @@ def read_values(kind: str, text: str, dialect: Dialect) -> list[Value] | Refusal
     """The values of `text` for a type: packed ones apart, empty pieces skipped."""
     if kind == SET:
         return [Value(text, False)] if text else Refusal(BAD_VALUE)
+    if text.isascii() and is_plain(text):
+        return [Value(float(text), False)]
     values: list[Value] = []
     for piece in text.split(":"):
         if not piece:
