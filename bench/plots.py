@@ -33,7 +33,7 @@ INCHES_PER_BAR = 0.34
 
 
 def bars(axes: Axes, title: str, values: Sequence[tuple[str, float]], form: str) -> None:
-    """Horizontal bars on a logarithmic axis, the first on top, each with its number."""
+    """Horizontal bars from zero, the first on top, each with its number."""
     names = [name for name, _ in values]
     numbers = [value for _, value in values]
     drawn = axes.barh(
@@ -42,10 +42,10 @@ def bars(axes: Axes, title: str, values: Sequence[tuple[str, float]], form: str)
     axes.bar_label(drawn, labels=[form.format(number) for number in numbers], padding=3)
     axes.set_yticks(range(len(values)), [OURS.get(name, name) for name in names])
     axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(right=max(numbers) * 6)
+    axes.set_xticks([])
+    axes.set_xlim(right=max(numbers) * 1.25)
     axes.set_title(title, loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def draw_peers(result: peers.Result) -> Figure:
@@ -60,7 +60,7 @@ def draw_peers(result: peers.Result) -> Figure:
         costs = sorted(((each.subject, each.ratio) for each in own), key=lambda one: one[1])
         name = f"{lines_name(lines)} a datagram"
         bars(row[0], f"lines/s with a loss under 0.1 %, {name}", rates, "{:,.0f}")
-        bars(row[1], f"CPU per datagram over the raw receive loop, {name}", costs, "{:.2f}")
+        bars(row[1], f"CPU over the raw receive loop, {name}", costs, "{:.2f}")
     return figure
 
 
