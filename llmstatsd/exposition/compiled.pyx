@@ -7,19 +7,24 @@ histogram those before and behind `le`, apart by a NUL, which no label value hol
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free
 from libc.math cimport rint, signbit
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, strlen
 
 from llmstatsd.exposition.text import Renderers, braces, labels_of, le_of, split_by_le
-from llmstatsd.series.compiled cimport Bounds, HistogramCell, Single, total
+from llmstatsd.series.compiled cimport Bounds, Cell, HistogramCell, Single, total
 
 
 cdef extern from "Python.h":
     int Py_DTSF_ADD_DOT_0
     char *PyOS_double_to_string(double value, char code, int precision, int flags, int *kind)
+
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *address) nogil
 
 
 cdef double WHOLE_LIMIT = 1e15
@@ -29,15 +34,17 @@ cdef double COUNT_LIMIT = 9e18
 """Below this, a count fits an integer of 64 bits."""
 
 cdef enum:
-    NUMBER_BYTES = 32    # of any number written digit by digit
+    NUMBER_BYTES = 320   # of any number; the largest double has 309 digits before the point
+    DIGITS = 20          # of the largest integer of 64 bits
     FIRST_BYTES = 65536
+    AHEAD = 16           # cells whose memory is asked for before it is needed
 
 
 cdef class _Out:
-    """A growing buffer."""
+    """A growing buffer; `at` is where the next byte goes."""
 
     cdef char *data
-    cdef size_t used
+    cdef char *at
     cdef size_t room
 
     def __dealloc__(self):
@@ -45,85 +52,109 @@ cdef class _Out:
 
     cdef int need(self, size_t more) except -1:
         """Make room for so many bytes more."""
+        cdef size_t used = self.at - self.data
         cdef size_t room
         cdef char *data
-        if self.used + more > self.room:
-            room = max(2 * self.room, self.used + more, <size_t>FIRST_BYTES)
+        if used + more > self.room:
+            room = max(2 * self.room, used + more, <size_t>FIRST_BYTES)
             data = <char *>realloc(self.data, room)
             if data == NULL:
                 raise MemoryError
             self.data = data
+            self.at = data + used
             self.room = room
         return 0
 
-    cdef int text(self, const char *text, size_t length) except -1:
-        self.need(length)
-        memcpy(self.data + self.used, text, length)
-        self.used += length
-        return 0
-
-    cdef int add(self, bytes text) except -1:
-        return self.text(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-
-    cdef void digits(self, uint64_t number) noexcept:
-        """Write a number; there is room."""
-        cdef char reversed[NUMBER_BYTES]
-        cdef int length = 0
-        while True:
-            reversed[length] = <char>(48 + number % 10)  # b"0" is 48
-            length += 1
-            number //= 10
-            if not number:
-                break
-        while length:
-            length -= 1
-            self.data[self.used] = reversed[length]
-            self.used += 1
-
-    cdef int number(self, double value) except -1:
-        """Write a double as repr() does: the shortest text that reads back as the same."""
-        cdef char *shortest
-        self.need(NUMBER_BYTES)
-        if 0 <= value < WHOLE_LIMIT and value == <double><uint64_t>value and not signbit(value):
-            self.digits(<uint64_t>value)
-            return self.text(b".0", 2)
-        shortest = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
-        if shortest == NULL:
-            raise MemoryError
-        try:
-            return self.text(shortest, strlen(shortest))
-        finally:
-            PyMem_Free(shortest)
-
-    cdef int count(self, double value) except -1:
-        """Write a count, rounded half to even as round() does."""
-        if value >= COUNT_LIMIT:
-            return self.add(str(round(value)).encode())
-        self.need(NUMBER_BYTES)
-        self.digits(<uint64_t>rint(value))
-        return 0
-
     cdef bytes result(self):
-        return PyBytes_FromStringAndSize(self.data, self.used)
+        return PyBytes_FromStringAndSize(self.data, self.at - self.data)
 
 
-def render_single(cells, str name):
+cdef inline char *put(char *at, const char *text, size_t length) noexcept nogil:
+    memcpy(at, text, length)
+    return at + length
+
+
+cdef inline char *put_bytes(char *at, bytes text) noexcept:
+    return put(at, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+
+cdef inline char *put_digits(char *at, uint64_t number) noexcept nogil:
+    cdef char reversed[DIGITS]
+    cdef int length = 0
+    while True:
+        reversed[length] = <char>(48 + number % 10)  # b"0" is 48
+        length += 1
+        number //= 10
+        if not number:
+            break
+    while length:
+        length -= 1
+        at[0] = reversed[length]
+        at += 1
+    return at
+
+
+cdef char *put_number(char *at, double value) except NULL:
+    """Write a double as repr() does: the shortest text that reads back as the same."""
+    cdef char *shortest
+    if 0 <= value < WHOLE_LIMIT and value == <double><uint64_t>value and not signbit(value):
+        return put(put_digits(at, <uint64_t>value), b".0", 2)
+    shortest = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
+    if shortest == NULL:
+        raise MemoryError
+    at = put(at, shortest, strlen(shortest))
+    PyMem_Free(shortest)
+    return at
+
+
+cdef char *put_count(char *at, double value) except NULL:
+    """Write a count, rounded half to even as round() does."""
+    if value >= COUNT_LIMIT:
+        return put_bytes(at, str(round(value)).encode())
+    return put_digits(at, <uint64_t>rint(value))
+
+
+cdef void look_ahead(list cells, Py_ssize_t at, Py_ssize_t end) noexcept:
+    """Ask for the memory of the cells that come next: of a hundred thousand, little is cached."""
+    cdef Cell cell
+    if at + AHEAD < end:
+        prefetch(PyList_GET_ITEM(cells, at + AHEAD))
+    if at + AHEAD // 2 < end and isinstance(cells[at + AHEAD // 2], Cell):
+        cell = <Cell>cells[at + AHEAD // 2]
+        prefetch(<void *>cell.rendered)
+        prefetch(cell.blocks)
+
+
+def render_single(list cells, Py_ssize_t start, Py_ssize_t end, str name):
     """The lines of cells with one number: counters, gauges and sets."""
     cdef _Out out = _Out()
     cdef Single single
-    cdef bytes encoded = name.encode()
-    for cell in cells:
-        if not cell.rendered:
-            cell.rendered = f"{braces(labels_of(cell.label_set))} ".encode()
-        out.add(encoded)
-        out.add(cell.rendered)
+    cdef bytes encoded = name.encode(), labels, number
+    cdef Py_ssize_t at
+    for at in range(start, end):
+        look_ahead(cells, at, end)
+        cell = cells[at]
         if isinstance(cell, Single):
             single = <Single>cell
-            out.number(total(single.blocks, 0))
+            if single.rendered is None:
+                single.rendered = single_labels(single)
+            labels, number = <bytes>single.rendered, None
         else:
-            out.add(repr(cell.value).encode())
-        out.text(b"\n", 1)
+            if not cell.rendered:
+                cell.rendered = single_labels(cell)
+            single, labels, number = None, cell.rendered, repr(cell.value).encode()
+        out.need(len(encoded) + len(labels) + NUMBER_BYTES)
+        out.at = put_bytes(put_bytes(out.at, encoded), labels)
+        if single is not None:
+            out.at = put_number(out.at, total(single.blocks, 0))
+        else:
+            out.at = put_bytes(out.at, number)
+        out.at = put(out.at, b"\n", 1)
     return out.result()
+
+
+cdef bytes single_labels(cell):
+    return f"{braces(labels_of(cell.label_set))} ".encode()
 
 
 cdef tuple les_of(Bounds bounds):
@@ -133,13 +164,17 @@ cdef tuple les_of(Bounds bounds):
     return bounds.rendered
 
 
-def render_histograms(cells, str name):
+def render_histograms(list cells, Py_ssize_t start, Py_ssize_t end, str name):
     """The lines of histograms: buckets, count and sum."""
     cdef _Out out = _Out()
     cdef bytes bucket = f"{name}_bucket{{".encode()
     cdef bytes counted = f"{name}_count".encode(), summed = f"{name}_sum".encode()
-    for cell in cells:
-        if not cell.rendered:
+    cdef HistogramCell cell
+    cdef Py_ssize_t at
+    for at in range(start, end):
+        look_ahead(cells, at, end)
+        cell = <HistogramCell>cells[at]
+        if cell.rendered is None:
             before, after = split_by_le(labels_of(cell.label_set))
             cell.rendered = f"{','.join(before)}\0{','.join(after)}".encode()
         render_histogram(out, cell, bucket, counted, summed)
@@ -148,47 +183,46 @@ def render_histograms(cells, str name):
 
 cdef int render_histogram(_Out out, HistogramCell cell, bytes bucket, bytes counted,
                           bytes summed) except -1:
-    cdef bytes labels = cell.rendered
+    cdef bytes labels = <bytes>cell.rendered
     cdef const char *before = PyBytes_AS_STRING(labels)
     cdef const char *after = <const char *>memchr(before, 0, PyBytes_GET_SIZE(labels)) + 1
     cdef size_t before_length = after - before - 1
     cdef size_t after_length = PyBytes_GET_SIZE(labels) - before_length - 1
     cdef tuple les = les_of(cell._bounds)
+    cdef size_t longest_le = PyBytes_GET_SIZE(<bytes>les[0])
     cdef Py_ssize_t at
+    cdef char *to
     cdef double cumulative = 0.0
+    for le in les:
+        longest_le = max(longest_le, <size_t>PyBytes_GET_SIZE(<bytes>le))
+    out.need((cell._bounds.size + 3)
+             * (len(bucket) + len(labels) + longest_le + NUMBER_BYTES))
+    to = out.at
     for at in range(cell._bounds.size + 1):
         cumulative += total(cell.blocks, 1 + at)
-        out.add(bucket)
+        to = put_bytes(to, bucket)
         if before_length:
-            out.text(before, before_length)
-            out.text(b",", 1)
-        out.add(<bytes>les[at])
+            to = put(put(to, before, before_length), b",", 1)
+        to = put_bytes(to, <bytes>les[at])
         if after_length:
-            out.text(b",", 1)
-            out.text(after, after_length)
-        out.text(b"} ", 2)
-        out.count(cumulative)
-        out.text(b"\n", 1)
-    out.add(counted)
-    all_labels(out, before, before_length, after, after_length)
-    out.count(cumulative)
-    out.text(b"\n", 1)
-    out.add(summed)
-    all_labels(out, before, before_length, after, after_length)
-    out.number(total(cell.blocks, 0))
-    return out.text(b"\n", 1)
+            to = put(put(to, b",", 1), after, after_length)
+        to = put(to, b"} ", 2)
+        to = put(put_count(to, cumulative), b"\n", 1)
+    to = put_labels(put_bytes(to, counted), before, before_length, after, after_length)
+    to = put(put_count(to, cumulative), b"\n", 1)
+    to = put_labels(put_bytes(to, summed), before, before_length, after, after_length)
+    out.at = put(put_number(to, total(cell.blocks, 0)), b"\n", 1)
+    return 0
 
 
-cdef int all_labels(_Out out, const char *before, size_t before_length, const char *after,
-                    size_t after_length) except -1:
+cdef char *put_labels(char *at, const char *before, size_t before_length, const char *after,
+                      size_t after_length) noexcept:
     if before_length or after_length:
-        out.text(b"{", 1)
-        out.text(before, before_length)
+        at = put(put(at, b"{", 1), before, before_length)
         if before_length and after_length:
-            out.text(b",", 1)
-        out.text(after, after_length)
-        out.text(b"}", 1)
-    return out.text(b" ", 1)
+            at = put(at, b",", 1)
+        at = put(put(at, after, after_length), b"}", 1)
+    return put(at, b" ", 1)
 
 
 RENDERERS = Renderers(render_single, render_histograms)

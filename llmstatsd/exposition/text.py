@@ -31,8 +31,8 @@ from llmstatsd.series.instruments import (
 )
 from llmstatsd.series.store import Store
 
-STEP_LINES: Final = 1000
-"""Lines rendered in one step: a few tenths of a millisecond."""
+STEP_LINES: Final = 1500
+"""Lines rendered in one step: half a millisecond or less."""
 
 FIRST_STEP_LINES: Final = 200
 """The same for cells that no scrape has rendered before, which takes several times as long."""
@@ -64,8 +64,8 @@ def negotiate(accept: str) -> Format:
     return OPENMETRICS if content_type.startswith("application/openmetrics-text") else TEXT
 
 
-Render = Callable[[Sequence[Any], str], bytes]
-"""Renders the lines of cells of one series, whose name is given."""
+Render = Callable[[list[Any], int, int, str], bytes]
+"""Renders the lines of some cells of one series: from the list, its start and end, the name."""
 
 
 class Renderers(NamedTuple):
@@ -113,17 +113,18 @@ class Exposition:
         is_histogram = family.type == "histogram"
         render = self._renderers.histogram if is_histogram else self._renderers.single
         yield _head(family, chosen).encode()
-        for cells in _steps(list(family.cells.values()), family.lines_per_set):
-            text = render(cells, family.name)
+        cells = list(family.cells.values())
+        for start, end in _steps(cells, family.lines_per_set):
+            text = render(cells, start, end, family.name)
             yield text if names is None else _with_names(text.decode(), names).encode()
 
 
-def _steps(cells: list[AnyCell], lines_per_set: int) -> Iterator[list[AnyCell]]:
+def _steps(cells: list[AnyCell], lines_per_set: int) -> Iterator[tuple[int, int]]:
     start = 0
     while start < len(cells):
         lines = STEP_LINES if cells[start].rendered else FIRST_STEP_LINES
-        end = start + max(1, lines // lines_per_set)
-        yield cells[start:end]
+        end = min(start + max(1, lines // lines_per_set), len(cells))
+        yield start, end
         start = end
 
 
@@ -146,8 +147,8 @@ def _head(family: Family, chosen: Format) -> str:
     return f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n{unit}"
 
 
-def _render_single(cells: Sequence[Any], name: str) -> bytes:
-    return "".join([_single(cell, name) for cell in cells]).encode()
+def _render_single(cells: list[Any], start: int, end: int, name: str) -> bytes:
+    return "".join([_single(cell, name) for cell in cells[start:end]]).encode()
 
 
 def _single(cell: Any, name: str) -> str:
@@ -156,8 +157,8 @@ def _single(cell: Any, name: str) -> str:
     return f"{cell.rendered}{cell.value!r}\n"
 
 
-def _render_histograms(cells: Sequence[Any], name: str) -> bytes:
-    return "".join([_histogram(cell, name) for cell in cells]).encode()
+def _render_histograms(cells: list[Any], start: int, end: int, name: str) -> bytes:
+    return "".join([_histogram(cell, name) for cell in cells[start:end]]).encode()
 
 
 PORTABLE: Final = Renderers(_render_single, _render_histograms)

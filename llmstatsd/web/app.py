@@ -187,20 +187,24 @@ class _Scrapes:
 
     async def _blocks(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes]:
         """The same text in blocks of at least BLOCK_BYTES, with a turn of the loop after a step."""
-        block = bytearray()
+        waiting: list[bytes] = []
+        size = 0
         try:
-            while (chunk := await self._step(chunks)) is not None:
-                self._stats.bytes += len(chunk)
-                block += chunk
-                if len(block) >= BLOCK_BYTES:
-                    yield bytes(block)
-                    block.clear()
-            yield bytes(block)
+            while pieces := await self._step(chunks):
+                for piece in pieces:
+                    self._stats.bytes += len(piece)
+                    waiting.append(piece)
+                    size += len(piece)
+                    if size >= BLOCK_BYTES:
+                        yield b"".join(waiting)
+                        waiting.clear()
+                        size = 0
+            yield b"".join(waiting)
         finally:
             if isinstance(chunks, Generator):
                 chunks.close()  # now: the traceback of a cancellation may keep it for long
 
-    async def _step(self, chunks: Iterator[bytes]) -> bytes | None:
+    async def _step(self, chunks: Iterator[bytes]) -> list[bytes]:
         async with self._turn:
             pieces = []
             until = time.perf_counter() + TURN_SECONDS
@@ -209,7 +213,7 @@ class _Scrapes:
                 if time.perf_counter() >= until:
                     break
             await asyncio.sleep(0)
-        return b"".join(pieces) if pieces else None
+        return pieces
 
 
 def _head(headers: dict[str, str]) -> Response:
