@@ -50,9 +50,16 @@ def told(rig: Rig) -> dict[str, Any]:
 
 
 def held(rig: Rig) -> dict[Any, Any]:
-    """Every number of every cell as its bits, and the folded samples of every series."""
+    """Every number of every cell as its bits, and what was folded of every series and label."""
     folded = {name: dict(family.folded) for name, family in rig.store.families.items()}
-    return {key: bits_of(content) for key, content in state_of(rig.store).items()} | folded
+    labels = {
+        (name, label): (budget.estimate(), dict(budget.heaviest.top(99, 0)))
+        for name, family in rig.store.families.items()
+        for label, budget in family.budgets.items()
+        if budget.heaviest is not None
+    }
+    numbers = {key: bits_of(content) for key, content in state_of(rig.store).items()}
+    return numbers | folded | labels
 
 
 def bits_of(content: Any) -> Any:

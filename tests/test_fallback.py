@@ -50,7 +50,7 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"jobs:1|c\nwait:125|ms", address)
             await until(lambda: daemon._hot_path.stats.lines == 2)
-            monkeypatch.setattr(SlowPath, "take_lines", fail)
+            monkeypatch.setattr(SlowPath, "begin_datagram", fail)
             sender.sendto(b"lost:1|c", address)
             await until(lambda: "ready again: lane=portable" in caplog.messages)
             assert daemon._is_ready

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.series import lanes
 from llmstatsd.series.cardinality import FOLDED_BY_VALUES
 from llmstatsd.series.limits import Limits
+from llmstatsd.series.slowpath import SlowPath
 from llmstatsd.wire import Dialect
 from tests import twins
 from tests.differential import assert_same
@@ -129,6 +131,63 @@ def test_more_lines_than_are_left_in_one_go_are_taken() -> None:
     lines = [f"a{number}:1|g" for number in range(3000)] + ["x"] * 3000 + ["a:1|c"] * 3000
     budgets = {"undeclared_names": 5000}
     assert_same(["\n".join(lines).encode()] * 2, limits=budgets, cache_entries=5000)
+
+
+# Fewer than the heaviest values that are kept, or which they are depends on their order.
+VALUES = st.one_of(
+    st.integers(0, 12).map(lambda number: f"m{number}"),
+    st.sampled_from(["other", "gpt-4o-1", "gpt-4o-2", "a:b", "x" * 128, "x" * 129, "\x7f", "\xe4"]),
+    st.text("m:", max_size=2),
+)
+FLOODS = st.builds(
+    str.format,
+    st.sampled_from(
+        [
+            *("llm_request_total:{0}|c|#model:{1},operation:{2}", "llm_tokens:{0}|c|#model:{1}"),
+            *("llm_total_duration:{0}|ms|@0.3|#model:{1},x:{2}", "t:{0}|ms|#a:{2},b:{1},c:d"),
+            *("llm_error_total:{0}|c|#type:{2},model:{1}", "g:{0}|g|#model:{1}", "s:{1}|s|#k:{1}"),
+            *("h:{0}|h|#k:{1}\r", "h:{0}|h|#k:{1}|T7", "llm_error_total:1|c|#model:m,type:{1}"),
+        ]
+    ),
+    st.sampled_from(["1", "0.5", "1:2", "12345678.25", "-1", "1e3", "x"]),
+    VALUES,
+    st.sampled_from(["chat", "generate", "timeout"]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.lists(FLOODS, min_size=1, max_size=60), min_size=1, max_size=6),
+    st.lists(sweeps, max_size=3),
+    options,
+    st.sampled_from([None, {"model": {"gpt-4o-*": "gpt-4o"}}]),
+)
+def test_both_twins_do_the_same_with_values_that_fold(
+    sent: list[list[str]],
+    times: list[float],
+    chosen: dict[str, Any],
+    aliases: dict[str, dict[str, str]] | None,
+) -> None:
+    floods = ["\n".join(lines).encode() for lines in sent]
+    assert_same([*floods, *sorted(times), *floods], aliases=aliases, **chosen)
+
+
+def test_a_flood_of_values_that_fold_is_taken_without_a_whole_reading() -> None:
+    rig = Rig(twin=twins.twin(twins.COMPILED), limits={"label_values": 2})
+    rig.feed(*(f"llm_tokens_total:1|c|#model:m{number}" for number in range(4)))
+    with mock.patch.object(SlowPath, "take", side_effect=AssertionError("asked the slow path")):
+        rig.feed(*(f"llm_tokens_total:2|c|#model:n{number}" for number in range(100)))
+    assert rig.values("llm_tokens_total")["other",] == 2 + 200
+
+
+def test_a_value_that_folded_takes_a_place_that_has_become_free() -> None:
+    limits = {"label_values": 2, "idle_seconds": 10.0}
+    rig = Rig(twin=twins.twin(twins.COMPILED), limits=limits)
+    rig.feed(*(f"llm_tokens_total:1|c|#model:m{number}" for number in range(9)))
+    for now in (0.0, 20.0):
+        rig.sweep(now)
+    rig.feed("llm_tokens_total:5|c|#model:late")
+    assert rig.values("llm_tokens_total")["late",] == 5
 
 
 @pytest.mark.parametrize("entries", [1, 2, 255, 256, 257, 2000])

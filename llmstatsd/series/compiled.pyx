@@ -13,18 +13,20 @@ GIL holds the mutex for a few instructions, and never waits for anything meanwhi
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from llmstatsd.batch cimport FEEDER, SLACK_BYTES, Datagram, Feeder
 
 from llmstatsd.series.cache import KEY_LENGTH_LIMIT as _KEY_LENGTH_LIMIT
 from llmstatsd.series.instruments import Instruments
+from llmstatsd.series.naming import VALUE_LENGTH_LIMIT as _VALUE_LENGTH_LIMIT
 from llmstatsd.series.route import Route
 from llmstatsd.series.slowpath import LineStats, SlowPath
 from llmstatsd.wire.number import MAGNITUDE_LIMIT as _MAGNITUDE_LIMIT
@@ -57,8 +59,12 @@ cdef extern from "series/scan.h" nogil:
     const char *find_feed(const char *at, const char *end)
     uint64_t hash_key(const char *name, size_t name_length, const char *suffix,
                       size_t suffix_length, uint64_t seed)
+    enum: ENDS_LENGTH
+    enum: ENDS_PLACES
+    size_t place_by_ends(const char *name_end, const char *suffix_end)
     bint same_text(const char *text, const char *key, size_t length)
     const char *read_plain(const char *at, const char *end, double *value)
+    bint is_plain_text(const char *at, size_t length)
     bint read_number(const char *at, const char *end, locale_t c_locale, double *value)
     Edges *bounds_new(const double *values, size_t count)
     size_t bucket_of(const Edges *bounds, double value)
@@ -81,6 +87,7 @@ cdef extern from "pthread.h" nogil:
 
 cdef double MAGNITUDE_LIMIT = _MAGNITUDE_LIMIT
 cdef Py_ssize_t KEY_LENGTH_LIMIT = _KEY_LENGTH_LIMIT
+cdef Py_ssize_t VALUE_LENGTH_LIMIT = _VALUE_LENGTH_LIMIT
 cdef locale_t C_LOCALE = newlocale(LC_ALL_MASK, b"C", <locale_t>NULL)
 
 cdef int SHARED = -1
@@ -347,6 +354,8 @@ cdef enum:
     WAITING_LIMIT = 64   # values read and not yet added
     FIRST_PLACES = 256
     SLAB_ENTRIES = 64
+    FOLDINGS_LIMIT = 1024  # kept; one more, and all are forgotten
+    TAGS_LIMIT = 8         # looked at to find the one that folds
     NO_LENGTH = 0x7fffffff   # of an entry that is unused: no datagram is as long
     SCRATCH_BYTES = 2048  # more than the longest key, with room behind both of its parts
     STEP_ENTRIES = 1000  # looked at in one step of forgetting: about a tenth of a millisecond
@@ -364,8 +373,10 @@ cdef struct Hot:
     Folded *folded    # those with samples that are not yet counted
     Entry nobody      # stands for what came before the first line
     Entry *last       # of the last line taken
+    Entry *recent[ENDS_PLACES]  # found before; which are alike by their ends share a place
     Left left[LEFT_LIMIT]
     int left_count
+    int left_of       # the datagram of the last line that was left to the slow path
     int datagram      # where a pass over a batch stands
     const char *at    # in that datagram; NULL at its beginning
     PyObject *lane    # which owns this
@@ -388,6 +399,29 @@ cdef Entry *look_up(const Hot *hot, const char *name, size_t name_length, const 
         at = (at + 1) & hot.mask
         entry = hot.places[at]
     return NULL
+
+
+cdef Entry *find(Hot *hot, const char *name, size_t name_length, const char *suffix,
+                 size_t suffix_length) noexcept nogil:
+    """As `look_up`, which is not asked for most of the pairs that were found not long ago."""
+    cdef Entry **recent
+    cdef Entry *entry
+    if name_length < ENDS_LENGTH or suffix_length < ENDS_LENGTH:
+        return look_up(hot, name, name_length, suffix, suffix_length)
+    recent = &hot.recent[place_by_ends(name + name_length, suffix + suffix_length)]
+    entry = recent[0]
+    if (
+        entry != NULL
+        and entry.name_length == name_length
+        and entry.suffix_length == suffix_length
+        and same_text(name, entry.key, name_length)
+        and same_text(suffix, entry.key + name_length, suffix_length)
+    ):
+        return entry
+    entry = look_up(hot, name, name_length, suffix, suffix_length)
+    if entry != NULL:
+        recent[0] = entry
+    return entry
 
 
 cdef void insert(Entry **places, size_t mask, Entry *entry) noexcept nogil:
@@ -597,7 +631,7 @@ cdef void take_lines(Hot *hot, const char *end) noexcept nogil:
                 pipe = read_plain(colon + 1, end, &value)
         if entry == NULL and pipe != NULL and pipe < end:
             feed = find_feed(pipe + 1, end)
-            entry = look_up(hot, at, colon - at, pipe + 1, feed - pipe - 1)
+            entry = find(hot, at, colon - at, pipe + 1, feed - pipe - 1)
             if entry != NULL:
                 last.next = entry
         if may_take(hot, entry):
@@ -651,6 +685,7 @@ cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1
     cdef Hot *hot = <Hot *>state
     cdef bint is_over = False
     hot.datagram = 0
+    hot.left_of = -1
     hot.at = NULL
     while not is_over:
         pthread_mutex_lock(&hot.mutex)
@@ -660,6 +695,41 @@ cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1
             with gil:
                 (<Lane>hot.lane)._take_slowly()
     return 0
+
+
+# Values that fold
+
+
+@cython.final
+@cython.no_gc
+cdef class Folding:
+    """Where the values of lines go that differ in one folded tag alone; see slowpath.Folding."""
+
+    cdef Block *block
+    cdef const Edges *edges
+    cdef double weight
+    cdef uint8_t kind
+    cdef object same
+    cdef object notes
+    cdef object cell   # which owns the block
+
+
+cdef bytes folding_key(const char *name, size_t name_length, const char *before,
+                       size_t before_length, const char *after, size_t after_length):
+    """What a line is but for its value and the value of one tag.
+
+    A name holds no `:`, and the suffix of a line that is kept no NUL, so that no two are alike.
+    """
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, name_length + before_length + after_length + 2)
+    cdef char *to = PyBytes_AS_STRING(key)
+    memcpy(to, name, name_length)
+    to += name_length
+    to[0] = b":"
+    memcpy(to + 1, before, before_length)
+    to += 1 + before_length
+    to[0] = 0
+    memcpy(to + 1, after, after_length)
+    return key
 
 
 cdef struct Turn:
@@ -681,6 +751,9 @@ cdef class Lane:
     cdef object _gate
     cdef object _slow
     cdef dict _apart
+    cdef dict _foldings    # at most FOLDINGS_LIMIT, as long as no label set leaves
+    cdef object _store_stats
+    cdef object _foldings_expired
     cdef Hot _hot
     cdef Feeder _feeder
     # entries are never given back while the lane lives, so that a `next` always points to one
@@ -698,6 +771,8 @@ cdef class Lane:
         self.limit = cache_entries
         self._gate = store.gate
         self._apart = {}
+        self._foldings = {}
+        self._store_stats = store.stats
         # str hashes differ from process to process, so nobody can choose keys that collide.
         self._hot.seed = <uint64_t><Py_ssize_t>hash("llmstatsd")
         self._hot.signs_are_steps = not dialect.absolute_signed_gauges
@@ -715,7 +790,7 @@ cdef class Lane:
         self._feeder.lane = &self._hot
 
     def __init__(self, store, dialect, cache_entries, number=1):
-        self._slow = SlowPath(store, dialect, self, LineStats())
+        self._slow = SlowPath(store, dialect, self, LineStats(), self._keep_folding)
 
     def __dealloc__(self):
         cdef Turn *turn
@@ -1000,6 +1075,99 @@ cdef class Lane:
         self._unused = entry
         return 0
 
+    # values that fold
+
+    def _keep_folding(self, folding):
+        cdef bytes name = folding.name.encode("latin-1"), before = folding.before.encode()
+        cdef bytes after = folding.after.encode()
+        cdef Folding kept = Folding()
+        cdef Py_ssize_t width = 1
+        route = folding.route
+        if len(name) + len(before) + len(after) > KEY_LENGTH_LIMIT:
+            return
+        kept.cell = route.cell
+        kept.kind = _TYPES.index(route.kind)
+        kept.weight = route.weight
+        kept.notes = route.notes
+        kept.same = folding.same
+        if isinstance(route.cell, HistogramCell):
+            kept.edges = (<HistogramCell>route.cell)._bounds.edges
+            width = (<HistogramCell>route.cell)._bounds.size + 2
+        kept.block = block_of(&(<Cell?>route.cell).blocks, self.number, width)
+        if len(self._foldings) >= FOLDINGS_LIMIT:
+            self._foldings.clear()
+        self._foldings[folding_key(name, len(name), before, len(before), after, len(after))] = kept
+
+    cdef int _forget_stale_foldings(self) except -1:
+        """A label set that leaves frees a place, and a value that folded may take it."""
+        expired = self._store_stats.expired_label_sets
+        if expired != self._foldings_expired:
+            self._foldings_expired = expired
+            self._foldings.clear()
+        return 0
+
+    cdef bint _took_folding(self, const char *at, size_t length) except -1:
+        """Take a line if it is like one that folded, but for the value that folds."""
+        #   name:value|head|#key:value,key:value
+        cdef const char *feed = at + length
+        cdef const char *colon = find_mark(at, feed)
+        cdef const char *pipe
+        cdef const char *tag
+        cdef const char *end
+        cdef double value = 0.0
+        cdef int tags
+        if colon == feed or colon[0] != b":":
+            return False
+        pipe = read_plain(colon + 1, feed, &value)
+        if pipe == NULL or pipe >= feed:
+            return False
+        tag = pipe + 1
+        while tag[0] != b"|" or tag[1] != b"#":
+            tag += 1
+            if tag >= feed:
+                return False
+        tag += 2
+        for tags in range(TAGS_LIMIT):
+            end = <const char *>memchr(tag, b",", feed - tag)
+            if end == NULL:
+                end = feed
+            tag = <const char *>memchr(tag, b":", end - tag)
+            if tag == NULL:
+                return False
+            tag += 1
+            key = folding_key(at, colon - at, pipe + 1, tag - pipe - 1, end, feed - end)
+            folding = self._foldings.get(key)
+            if folding is not None:
+                return self._folded(<Folding>folding, at, colon, pipe + 1, feed, tag, end, value)
+            if end == feed:
+                return False
+            tag = end + 1
+        return False
+
+    cdef bint _folded(self, Folding folding, const char *at, const char *colon, const char *suffix,
+                      const char *feed, const char *tag, const char *end,
+                      double number) except -1:
+        """Add the number of a line whose tag is that of a folding, if its value folds too."""
+        cdef Block *block = folding.block
+        if not 0 < end - tag <= VALUE_LENGTH_LIMIT or not is_plain_text(tag, end - tag):
+            return False
+        value = PyUnicode_DecodeLatin1(tag, end - tag, NULL)
+        if not folding.same.folds(value):
+            return False
+        name = PyUnicode_DecodeLatin1(at, colon - at, NULL)
+        if self._slow.came_before((name, PyUnicode_DecodeLatin1(suffix, feed - suffix, NULL))):
+            return False
+        folding.same.count(value)
+        if folding.kind == COUNTS:
+            number_add(&block.values[0], number * folding.weight)
+            flag_store(&block.touched, 1)
+        else:
+            if folding.kind == OBSERVES_MILLISECONDS:
+                number /= SECOND
+            count(block, folding.edges, number, folding.weight)
+        self._slow.count_taken(folding.notes)
+        return True
+
     # the hot path
 
     def feed(self, bytes datagram):
@@ -1031,9 +1199,7 @@ cdef class Lane:
             pthread_mutex_lock(&self._hot.mutex)
             take_lines(&self._hot, end)
             pthread_mutex_unlock(&self._hot.mutex)
-            for lines in self._left():
-                for line in lines:
-                    self._slow.take(line)
+            self._take_left(False)
 
     cdef int _take_slowly(self) except -1:
         """Give the slow path what a pass has left, with this lane's blocks to add to."""
@@ -1042,35 +1208,41 @@ cdef class Lane:
         here_set(self.number)
         try:
             with self._gate:
-                for left in self._left():
-                    if type(left) is bytes:
-                        self._slow.take_datagram(left, self._feed_lines)
-                    else:
-                        self._slow.take_lines(left)
+                self._take_left(True)
         finally:
             here_set(before)
         self._hot.datagram = datagram
         self._hot.at = at
         return 0
 
-    cdef list _left(self):
-        """What a pass has left: a whole datagram as bytes, or the lines of one as a list."""
-        cdef list groups = [], lines = []
-        cdef int at, last = -1
-        cdef Left *left
-        for at in range(<int>self._hot.left_count):
-            left = &self._hot.left[at]
-            if left.is_whole:
-                groups.append((<char *>left.at)[: left.length])
-                last = -1
-                continue
-            if left.datagram != last:
-                lines = []
-                groups.append(lines)
-                last = left.datagram
-            lines.append(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
+    cdef int _take_left(self, bint is_batch) except -1:
+        """Take what a pass has left, in its order; meanwhile another pass may leave more.
+
+        `is_batch` unless the lines are those of a datagram that is being taken already.
+        """
+        cdef int count = self._hot.left_count, at
+        cdef Left *lefts = <Left *>malloc(count * sizeof(Left) + 1)
+        if lefts == NULL:
+            raise MemoryError
+        memcpy(lefts, self._hot.left, count * sizeof(Left))
         self._hot.left_count = 0
-        return groups
+        self._forget_stale_foldings()
+        try:
+            for at in range(count):
+                if is_batch and lefts[at].datagram != self._hot.left_of:
+                    self._hot.left_of = lefts[at].datagram
+                    self._slow.begin_datagram()
+                self._take_one(&lefts[at])
+        finally:
+            free(lefts)
+        return 0
+
+    cdef int _take_one(self, const Left *left) except -1:
+        if left.is_whole:
+            self._slow.take_datagram((<char *>left.at)[: left.length], self._feed_lines)
+        elif not (self._foldings and self._took_folding(left.at, left.length)):
+            self._slow.take(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
+        return 0
 
 
 cdef inline bint is_bytes(str name, str suffix):

@@ -80,22 +80,54 @@ class Ledger:
 
 
 class Fold:
-    """What is counted with every sample that a budget sent into `other`."""
+    """What is counted with every sample that a budget sent into `other`.
 
-    __slots__ = ("_by_reason", "_heaviest", "_reason")
+    `only_label` is the label that became `other`, where its budget of values alone is the reason.
+    """
+
+    __slots__ = ("_by_reason", "_heaviest", "_reason", "only_label")
 
     def __init__(
-        self, by_reason: dict[str, int], reason: str, heaviest: list[tuple[HeaviestValues, str]]
+        self,
+        by_reason: dict[str, int],
+        reason: str,
+        heaviest: list[tuple[HeaviestValues, str]],
+        only_label: str | None,
     ) -> None:
         self._by_reason = by_reason
         self._reason = reason
         self._heaviest = heaviest
+        self.only_label = only_label
 
     def count(self, samples: int = 1) -> None:
         """So many samples were folded."""
         self._by_reason[self._reason] += samples
         for values, value in self._heaviest:
             values.add(value, samples)
+
+
+class SameFold:
+    """Counts the samples of label sets that differ in one value of one label, which folds.
+
+    It holds until something leaves the family: until then a budget that is full stays so.
+    """
+
+    __slots__ = ("_budget", "_by_reason")
+
+    def __init__(self, family: "Family", label: str) -> None:
+        self._budget = family.budgets[label]
+        self._by_reason = family.folded
+
+    def folds(self, value: str) -> bool:
+        """Whether this value of the label becomes `other`."""
+        return not self._budget.admits(value)
+
+    def count(self, value: str) -> None:
+        """One sample of a value that folds."""
+        heaviest = self._budget.note_folded(value)
+        if heaviest is not None:
+            heaviest.add(value)
+        self._by_reason[FOLDED_BY_VALUES] += 1
 
 
 class Placement(NamedTuple):
@@ -277,13 +309,14 @@ class Family:
 
     def _fold(self, reason: str, wanted: LabelSet, key: LabelSet) -> Fold:
         kept = dict(zip(*key, strict=True))
+        gone = [pair for pair in zip(*wanted, strict=True) if kept.get(pair[0]) != pair[1]]
         heaviest = [
             (heaviest, value)
-            for label, value in zip(*wanted, strict=True)
-            if kept.get(label) != value
-            and (heaviest := self.budgets[label].note_folded(value)) is not None
+            for label, value in gone
+            if (heaviest := self.budgets[label].note_folded(value)) is not None
         ]
-        return Fold(self.folded, reason, heaviest)
+        is_one = reason == FOLDED_BY_VALUES and len(gone) == 1
+        return Fold(self.folded, reason, heaviest, gone[0][0] if is_one else None)
 
     def label_names(self, labels: Iterable[str]) -> tuple[str, ...]:
         """The names of a label set that has these labels; a documented series has all of its."""

@@ -146,6 +146,18 @@ static inline uint64_t hash_key(const char *name, size_t name_length, const char
     return mixed(left ^ SCAN_MIX_LEFT, right ^ SCAN_MIX_RIGHT);
 }
 
+/* Where to keep a pair by nothing but the last bytes of its name and of its suffix.
+ *
+ * Cheaper than `hash_key`, and anyone can make pairs that share a place: what is found there has
+ * to be compared, and the place is no more than a guess.
+ */
+enum { ENDS_LENGTH = 8, ENDS_BITS = 9, ENDS_PLACES = 1 << ENDS_BITS };
+
+static inline size_t place_by_ends(const char *name_end, const char *suffix_end) {
+    uint64_t name = load_word(name_end - ENDS_LENGTH), suffix = load_word(suffix_end - ENDS_LENGTH);
+    return (name * SCAN_MIX_LEFT + suffix * SCAN_MIX_RIGHT) >> (64 - ENDS_BITS);
+}
+
 static inline int same_short_text(const char *text, const char *key, size_t length) {
     uint32_t text_words[2], key_words[2];
     if (length >= 8)
@@ -179,6 +191,14 @@ static inline int same_text(const char *text, const char *key, size_t length) {
     }
 #endif
     return length < 16 ? same_short_text(text, key, length) : !memcmp(text, key, length);
+}
+
+/* Whether all bytes are printable ASCII, a space included, and none is a `|`. */
+static inline int is_plain_text(const char *at, size_t length) {
+    unsigned odd = 0;
+    for (size_t i = 0; i < length; i++)
+        odd |= (unsigned char)(at[i] - ' ') > '~' - ' ' || at[i] == '|';
+    return !odd;
 }
 
 static const double scan_powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,

@@ -69,6 +69,12 @@ class Shape:
                 notes = tuple(sorted((*notes, UNKNOWN_ERROR_TYPE)))
         return (self.names, tuple(values)), notes
 
+    def tag_of(self, label: str) -> int | None:
+        """Which tag gives this label its value as it is; None if none does, or rules rewrite it."""
+        at = self.names.index(label)
+        source = self._sources[at]
+        return source if source >= 0 and at not in self._rewritten else None
+
 
 def _label(family: Family, key: str) -> str | None:
     """The label that a tag of this key gives, None if it gives none."""

@@ -7,9 +7,10 @@ route of its meaning, remembers that in the cache, and adds the values.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from llmstatsd.series.cache import Key
+from llmstatsd.series.family import SameFold
 from llmstatsd.series.naming import VALUE_LENGTH_LIMIT, label_value
 from llmstatsd.series.route import Route
 from llmstatsd.series.shape import Shape, Shapes
@@ -19,6 +20,7 @@ from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, REASONS, Refusal
 from llmstatsd.wire.statsd import (
     Dialect,
     Meaning,
+    PlainSuffix,
     Reading,
     Value,
     is_chain,
@@ -93,11 +95,38 @@ class Cache(Protocol):
         """Remember a route that is not in the cache."""
 
 
-class SlowPath:
-    """Takes lines one by one, as text with one character per byte; never raises on any."""
+class Folding(NamedTuple):
+    """A line that a full budget of values sent into `other`, and what others have in common.
 
-    def __init__(self, store: Store, dialect: Dialect, cache: Cache, stats: LineStats) -> None:
+    A line that differs in the value of the folded tag alone, which stands between `before` and
+    `after` in its suffix, goes the same route, as long as `same` folds that value and no label set
+    has left. Such a value is printable ASCII of at most VALUE_LENGTH_LIMIT characters, no `,` or
+    `|` in it.
+    """
+
+    name: str
+    before: str
+    after: str
+    route: Route
+    same: SameFold
+
+
+class SlowPath:
+    """Takes lines one by one, as text with one character per byte; never raises on any.
+
+    `keep_folding` is told of lines that a twin may take without it the next time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dialect: Dialect,
+        cache: Cache,
+        stats: LineStats,
+        keep_folding: Callable[[Folding], None] | None = None,
+    ) -> None:
         self.stats = stats
+        self._keep_folding = keep_folding
         self._store = store
         self._dialect = dialect
         self._cache = cache
@@ -112,10 +141,8 @@ class SlowPath:
             feed_lines(datagram)
         self._is_private = False
 
-    def take_lines(self, lines: Iterable[str]) -> None:
-        """Take the lines of one datagram that a hot path left over."""
-        for line in lines:
-            self.take(line)
+    def begin_datagram(self) -> None:
+        """The lines that follow are those of another datagram."""
         self._is_private = False
 
     def take(self, line: str) -> None:
@@ -138,7 +165,7 @@ class SlowPath:
         plain = split_plain(suffix)
         shape = self._shapes.get(name, plain, self._store.families) if plain else None
         if plain and shape:
-            self._take_shaped((name, suffix), shape, plain.values, value, line)
+            self._take_shaped((name, suffix), shape, plain, value, line)
             return
         outcome = read_line(line.encode("latin-1"), self._dialect)
         is_one = isinstance(outcome, list) and len(outcome) == 1 and not is_chain(suffix)
@@ -154,8 +181,9 @@ class SlowPath:
             self._accept(route.notes)
 
     def _take_shaped(
-        self, key: tuple[str, str], shape: Shape, texts: Sequence[str], value: str, line: str
+        self, key: tuple[str, str], shape: Shape, plain: PlainSuffix, value: str, line: str
     ) -> None:
+        texts: Sequence[str] = plain.values
         values = self._values(shape.kind, value)
         if isinstance(values, Refusal):
             self.refuse(values, line)
@@ -165,12 +193,33 @@ class SlowPath:
             texts = [label_value(text) for text in texts]
         route = self._store.place(shape, texts)
         self._keep(key, route)
+        if self._keep_folding and route.fold and route.fold.only_label and route.is_commutative:
+            self._tell_folding(key, shape, plain, route, route.fold.only_label)
         self._apply(route, values)
         self._accept(route.notes)
+
+    def _tell_folding(
+        self, key: tuple[str, str], shape: Shape, plain: PlainSuffix, route: Route, label: str
+    ) -> None:
+        tag = shape.tag_of(label)
+        if tag is None or self._keep_folding is None:
+            return
+        tags = [f"{key}:{value}" for key, value in zip(plain.keys, plain.values, strict=True)]
+        before = ",".join([*tags[:tag], f"{plain.keys[tag]}:"])
+        after = "".join(f",{text}" for text in tags[tag + 1 :])
+        name, _ = key
+        same = SameFold(shape.family, label)
+        self._keep_folding(Folding(name, f"{plain.head}|#{before}", after, route, same))
 
     def _values(self, kind: str, value: str) -> list[Value] | Refusal:
         text = _decoded(value)
         return _NOT_UTF8 if text is None else read_values(kind, text, self._dialect)
+
+    def count_taken(self, notes: Iterable[str]) -> None:
+        """Count a line of one value that a twin took by what it was told of a folding."""
+        self.stats.cache_misses += 1
+        self.stats.other_samples += 1
+        self._accept(notes)
 
     def refuse(self, refusal: Refusal, line: str) -> None:
         """Count a line that does not count, and remember it for the log."""
@@ -235,11 +284,13 @@ class SlowPath:
 
         So values that come but once do not drive those from the cache that come often.
         """
-        if route.is_folded and not self._came_before(hash(key)):
+        if route.is_folded and not self.came_before(key):
             return
         self._cache.keep(key, route)
 
-    def _came_before(self, number: int) -> bool:
+    def came_before(self, key: Key) -> bool:
+        """Whether a key of a route into `other` was seen here not long ago; now it has been."""
+        number = hash(key)
         if number in self._folded_once:
             return True
         if len(self._folded_once) >= FOLDED_ONCE_LIMIT:
