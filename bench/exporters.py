@@ -2,15 +2,23 @@
 prometheus_client.
 
 Each holds so many label sets of one counter, or of one histogram with the same buckets, as make
-the sample lines wanted. A process of its own then scrapes each over HTTP, plain; `bytes_per_set`
-is what the process has grown by since it was empty, with everything that a scrape keeps.
+the sample lines wanted. This process then scrapes each over HTTP, plain; `bytes_per_set` is what
+the process scraped has grown by since it was empty, with everything that a scrape keeps.
+
+What a histogram takes of memory shows only where there are many: a daemon is filled with as many
+label sets of one histogram with 20 finite buckets as a label may have values, and scraped too.
+Nothing else is born with them, so all the growth is theirs.
 """
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -18,10 +26,10 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import harness, held, memory, payloads
-from bench.harness import Child, Daemon, Goal
+from bench.harness import BenchError, Child, Daemon, Goal
 from bench.hostile import EXPORTER_LINES_PER_SECOND, paced
 from bench.peer import StatsdExporter
-from bench.scraper import Scraped
+from bench.scraper import Scraped, scrape_once
 from llmstatsd.catalog import UNDECLARED_BUCKETS
 
 KINDS = ("counters", "histograms")
@@ -34,6 +42,13 @@ GOALS = {
 }
 GOAL_MEMORY = 3.0
 """How many times as much a counter of statsd_exporter may take at least."""
+
+GOAL_HISTOGRAM_BYTES = 900
+MOST_LABEL_SETS = 100_000
+"""Each has a value of its own, and the daemon lets a label have no more."""
+
+REST_SECONDS = 0.2
+SUBJECT = "llmstatsd"
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -50,9 +65,10 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """Everything measured."""
+    """Everything measured; `memory` is the daemon with many histograms."""
 
     held: list[Held]
+    memory: Held
     goals: list[Goal]
 
 
@@ -90,6 +106,11 @@ def lines_of(kind: str, label_sets: int) -> Iterator[payloads.Line]:
             yield payloads.Line("app_run_seconds", "1.5", "h", labels)
 
 
+def label_sets_for(kind: str, lines: int) -> int:
+    """How many label sets make about so many sample lines, at least one."""
+    return max(1, lines // LINES_PER_SET[kind])
+
+
 def fill(holder: Holder, kind: str, label_sets: int) -> str:
     """Bring all label sets into being; where they are then to be scraped."""
     if isinstance(holder, Library):
@@ -103,33 +124,62 @@ def fill(holder: Holder, kind: str, label_sets: int) -> str:
     return f"http://127.0.0.1:{holder.tcp_port}/metrics"
 
 
-def scraped(url: str, scrapes: int) -> Scraped:
-    """Let another process scrape."""
-    command = [sys.executable, str(harness.BENCH / "scraper.py"), url, f"--scrapes={scrapes}"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300)
-    return msgspec.json.decode(done.stdout, type=Scraped)
+def scraped(
+    url: str,
+    scrapes: int,
+    encoding: str = "identity",
+    *,
+    seconds: float = 0.0,
+    rest_seconds: float = REST_SECONDS,
+) -> Scraped:
+    """Scrape so many times at least, and until the seconds are over, with a rest before each.
+
+    It works in this process, which has started long ago: the start of another one would take a
+    processor from a receiver that is under load meanwhile.
+    """
+    parts = urlsplit(url)
+    ends = time.monotonic() + seconds
+    started: list[float] = []
+    took: list[float] = []
+    received = 0
+    with closing(HTTPConnection(parts.netloc, timeout=60)) as connection:
+        while len(took) < scrapes or time.monotonic() < ends:
+            time.sleep(rest_seconds)
+            started.append(time.monotonic())
+            received = scrape_once(connection, parts.path, encoding)
+            took.append(time.monotonic() - started[-1])
+    return Scraped(started, took, received)
 
 
 def started(subject: str, kind: str, label_sets: int) -> Holder:
     """A fresh process."""
-    if subject == "llmstatsd":
+    if subject == SUBJECT:
         return Daemon("--statsd-lane=compiled", *memory.RAISED_LIMITS)
     return StatsdExporter() if subject == StatsdExporter.name else Library(kind, label_sets)
 
 
-def measure(subject: str, kind: str, lines: int, scrapes: int) -> Held:
+def check_all_held(holder: Holder, label_sets: int, lines: int) -> None:
+    """Raises BenchError where the daemon has put some of the label sets together."""
+    if isinstance(holder, Daemon):
+        told = memory.fed_daemon_scrape(holder, label_sets).lines("app_")
+        if told != lines:
+            raise BenchError(f"{told} lines of {lines} were born")
+
+
+def measure(subject: str, kind: str, label_sets: int, scrapes: int) -> Held:
     """Fill one and scrape it."""
-    label_sets = max(1, lines // LINES_PER_SET[kind])
+    lines = label_sets * LINES_PER_SET[kind]
     with started(subject, kind, label_sets) as holder:
         before = holder.rss_bytes()
         url = fill(holder, kind, label_sets)
         result = scraped(url, scrapes + 1)
         grown = holder.rss_bytes() - before
+        check_all_held(holder, label_sets, lines)
     return Held(
         kind,
         subject,
         label_sets,
-        label_sets * LINES_PER_SET[kind],
+        lines,
         result.bytes,
         result.seconds[0],
         result.seconds[1:],
@@ -142,11 +192,11 @@ def goals(all_held: Sequence[Held]) -> list[Goal]:
     found = {(each.kind, each.subject): each for each in all_held}
     reached = []
     for (kind, other), limit in GOALS.items():
-        ours, theirs = found.get((kind, "llmstatsd")), found.get((kind, other))
+        ours, theirs = found.get((kind, SUBJECT)), found.get((kind, other))
         if ours and theirs:
             ratio = median(theirs.seconds) / median(ours.seconds)
             reached.append(Goal(f"scrape of {kind}: {other} / llmstatsd", ratio, ">=", limit))
-    ours = found.get(("counters", "llmstatsd"))
+    ours = found.get(("counters", SUBJECT))
     theirs = found.get(("counters", StatsdExporter.name))
     if ours and theirs:
         ratio = theirs.bytes_per_set / ours.bytes_per_set
@@ -154,6 +204,13 @@ def goals(all_held: Sequence[Held]) -> list[Goal]:
             Goal("memory of a counter: statsd_exporter / llmstatsd", ratio, ">=", GOAL_MEMORY)
         )
     return reached
+
+
+def memory_goal(many: Held) -> Goal:
+    """What a histogram may take."""
+    buckets = len(UNDECLARED_BUCKETS)
+    what = f"memory of a histogram of {buckets} buckets, bytes"
+    return Goal(what, many.bytes_per_set, "<=", GOAL_HISTOGRAM_BYTES)
 
 
 def text(result: Result) -> str:
@@ -168,24 +225,32 @@ def text(result: Result) -> str:
             harness.milliseconds(median(each.seconds)),
             f"{each.bytes_per_set:,.0f}",
         )
-        for each in result.held
+        for each in (*result.held, result.memory)
     ]
     header = ("scrape, wall ms", "label sets", "lines", "bytes", "first", "later", "bytes each")
     return f"{harness.table(header, rows)}\n\n{harness.goals_table(result.goals)}"
 
 
 @click.command()
-@click.option("--lines", default=100_000, type=click.IntRange(1, 2_000_000), help="Sample lines.")
+@click.option("--lines", default=100_000, type=click.IntRange(1, MOST_LABEL_SETS), help="Samples.")
 @click.option("--scrapes", default=5, type=click.IntRange(1, 99), help="After the first.")
+@click.option(
+    "--histograms", default=MOST_LABEL_SETS, type=click.IntRange(1, MOST_LABEL_SETS),
+    help="Label sets of which the memory is taken.",
+)  # fmt: skip
 @harness.json_option
-def main(lines: int, scrapes: int, json_path: str | None) -> None:
+def main(lines: int, scrapes: int, histograms: int, json_path: str | None) -> None:
     """Measure a scrape beside statsd_exporter, where it is installed, and prometheus_client."""
-    subjects = ["llmstatsd", "prometheus_client"]
+    subjects = [SUBJECT, "prometheus_client"]
     if StatsdExporter.program():
         subjects.insert(1, StatsdExporter.name)
-    steps = [(subject, kind) for kind in KINDS for subject in subjects]
-    all_held = [measure(subject, kind, lines, scrapes) for subject, kind in steps]
-    result = Result(all_held, goals(all_held))
+    all_held = [
+        measure(subject, kind, label_sets_for(kind, lines), scrapes)
+        for kind in KINDS
+        for subject in subjects
+    ]
+    many = measure(SUBJECT, "histograms", histograms, scrapes=1)
+    result = Result(all_held, many, [*goals(all_held), memory_goal(many)])
     harness.emit(result, text(result), json_path)
 
 

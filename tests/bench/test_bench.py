@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import generator, harness, native, payloads, search
+from bench import generator, harness, native, payloads, peer, scrape, search
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
@@ -183,13 +183,62 @@ def test_segments_arrive_as_the_datagrams_they_were(receiver: socket.socket) -> 
     assert [receiver.recv(65536) for _ in range(200)] == datagrams
 
 
-def test_scrape_compares_the_same_series() -> None:
-    (size,) = run("scrape.py", "--size=250", "--repeats=2", "--scrapes=2", "--rate=500", "--json=-")
-    assert size["render"]["lines"] > 200
-    assert len(size["live"]["plain"]["seconds"]) == 2
-    assert 0 < size["live"]["gzip"]["bytes"] < size["live"]["plain"]["bytes"]
-    assert [one["name"] for one in size["pauses"]["phases"]] == ["no scrape", "plain", "gzip"]
-    assert all(len(one["wall_seconds"]) == 2 for one in size["pauses"]["phases"])
+@pytest.fixture(scope="module")
+def scrapes() -> Any:
+    """What scrape.py says of few lines."""
+    bounds = ("--repeats=2", "--rounds=2", "--seconds=0.2", "--search-seconds=0.02")
+    rates = ("--rate=2000", "--exporter-rate=1000")
+    return run("scrape.py", "--size=250", *bounds, *rates, "--json=-")
+
+
+def test_both_lanes_render_the_same_series_as_prometheus_client(scrapes: Any) -> None:
+    renders = {one["subject"]: one for one in scrapes["renders"]}
+    assert list(renders) == ["compiled", "portable", "prometheus_client"]
+    per_model, without_labels = 123, 1
+    assert {one["lines"] for one in renders.values()} == {2 * per_model + without_labels}
+    assert [len(one["seconds"]) for one in renders.values()] == [2, 2, 3]
+
+
+def test_scrapes_are_loaded_and_compared_with_a_load_without_them(scrapes: Any) -> None:
+    subjects = ["llmstatsd", "llmstatsd", "prometheus_client"]
+    if peer.installed(peer.StatsdExporter):
+        subjects.insert(2, "statsd_exporter")
+    live = scrapes["live"]
+    assert [one["load"]["subject"] for one in live] == subjects
+    assert [one["load"]["rate"] > 0 for one in live] == [*[True] * (len(live) - 1), False]
+    names = ["plain", "gzip", "no scrape", "others compute"] * 2
+    assert [phase["name"] for phase in live[0]["phases"]] == names
+    assert all(
+        phase["scraped"]["seconds"] and phase["scraped"]["bytes"] > 10_000
+        for one in live
+        for phase in one["phases"]
+        if phase["name"] == "plain"
+    )
+    phases = [phase for one in live[:-1] for phase in one["phases"]]
+    assert all(phase["sent"]["datagrams"] > 0 for phase in phases)
+    plain, gzip = (phase["scraped"]["bytes"] for phase in live[0]["phases"][:2])
+    assert 0 < gzip < plain
+    assert len(scrapes["goals"]) == 4
+
+
+def test_pauses_are_those_during_each_scrape(scrapes: Any) -> None:
+    (pauses,) = scrapes["pauses"]
+    assert [one["name"] for one in pauses["phases"]] == ["no scrape", "plain", "gzip"]
+    assert all(len(one["wall_seconds"]) == 5 for one in pauses["phases"])
+
+
+def test_what_scrapes_cost_is_what_is_lost_more_than_without_them() -> None:
+    def phases(name: str, *dropped: int) -> list[scrape.Phase]:
+        return [scrape.Phase(name, None, native.Sent(1000, 1.0), lost) for lost in dropped]
+
+    of_rounds = [
+        *phases("plain", 900, 30, 30),
+        *phases("gzip", 10, 10, 10),
+        *phases("no scrape", 10, 10, 900),
+    ]
+    load = scrape.Load("llmstatsd", "moderate", 1000.0)
+    (goal,) = scrape.loss_goals([scrape.Live(load, 100, of_rounds, 1)])
+    assert goal.measured == pytest.approx(0.02)
 
 
 def test_memory_finds_exact_sums() -> None:

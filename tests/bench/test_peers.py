@@ -138,7 +138,7 @@ def test_hostile_loads_are_accounted_for() -> None:
 
 
 def test_the_same_series_are_scraped_from_each() -> None:
-    result = run("exporters.py", "--lines=300", "--scrapes=2")
+    result = run("exporters.py", "--lines=300", "--scrapes=2", "--histograms=50")
     subjects = ["llmstatsd", "prometheus_client"]
     if peer.installed(peer.StatsdExporter):
         subjects.insert(1, "statsd_exporter")
@@ -146,6 +146,8 @@ def test_the_same_series_are_scraped_from_each() -> None:
     expected = [(kind, subject) for kind in kinds for subject in subjects]
     assert [(one["kind"], one["subject"]) for one in result["held"]] == expected
     assert all(one["bytes"] > 300 * 40 and len(one["seconds"]) == 2 for one in result["held"])
+    assert (result["memory"]["label_sets"], result["memory"]["lines"]) == (50, 50 * 23)
+    assert result["goals"][-1]["measured"] == result["memory"]["bytes_per_set"]
 
 
 def test_a_free_port_is_free() -> None:
