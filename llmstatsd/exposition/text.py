@@ -31,8 +31,11 @@ from llmstatsd.series.instruments import (
 )
 from llmstatsd.series.store import Store
 
-STEP_LINES: Final = 1500
-"""Lines rendered in one step: half a millisecond or less."""
+STEP_LINES: Final = 3000
+"""Lines that a twin renders in one step: half a millisecond or less."""
+
+PORTABLE_STEP_LINES: Final = 1500
+"""The same for the reference, in Python."""
 
 FIRST_STEP_LINES: Final = 200
 """The same for cells that no scrape has rendered before, which takes several times as long."""
@@ -73,6 +76,7 @@ class Renderers(NamedTuple):
 
     single: Render
     histogram: Render
+    step_lines: int = STEP_LINES
 
 
 class Exposition:
@@ -87,13 +91,16 @@ class Exposition:
         self._store = store
         self._renderers = renderers or PORTABLE
         self._collectors = tuple(collectors)
+        self._copies: dict[Family, list[AnyCell]] = {}
 
     def chunks(self, chosen: Format, names: frozenset[str] | None = None) -> Iterator[bytes]:
         """The body in steps; between two steps the caller may do other work.
 
         `names` keeps only samples of these names, as `name[]=` does in prometheus_client.
         """
-        for family in list(self._store.families.values()):
+        families = list(self._store.families.values())
+        self._copies = {each: self._copies[each] for each in families if each in self._copies}
+        for family in families:
             if family.cells or not family.is_extra:
                 yield from self._family_chunks(family, chosen, names)
         for collector in self._collectors:
@@ -105,6 +112,18 @@ class Exposition:
         if chosen.openmetrics:
             yield _END
 
+    def _cells_of(self, family: Family) -> list[AnyCell]:
+        """The cells as they are now, which no birth between two steps changes.
+
+        A copy is kept until a cell is born or leaves: to make and free one of a hundred thousand
+        takes 5 ms, all in one step. It costs 8 bytes for each cell, and keeps those that leave
+        until the next scrape of their series.
+        """
+        copy = self._copies.get(family, [])
+        if not _is_true_copy(copy, family):
+            copy = self._copies[family] = list(family.cells.values())
+        return copy
+
     def _family_chunks(
         self, family: Family, chosen: Format, names: frozenset[str] | None
     ) -> Iterator[bytes]:
@@ -113,16 +132,29 @@ class Exposition:
         is_histogram = family.type == "histogram"
         render = self._renderers.histogram if is_histogram else self._renderers.single
         yield _head(family, chosen).encode()
-        cells = list(family.cells.values())
-        for start, end in _steps(cells, family.lines_per_set):
+        cells = self._cells_of(family)
+        for start, end in _steps(cells, family.lines_per_set, self._renderers.step_lines):
             text = render(cells, start, end, family.name)
             yield text if names is None else _with_names(text.decode(), names).encode()
 
 
-def _steps(cells: list[AnyCell], lines_per_set: int) -> Iterator[tuple[int, int]]:
+def _is_true_copy(copy: list[AnyCell], family: Family) -> bool:
+    """Whether no cell was born and none left since.
+
+    What is born stands behind all others, so where the last is the same none of them is new; and
+    where as many are left none is missing.
+    """
+    try:
+        last = next(reversed(family.cells.values()), None)
+    except RuntimeError:
+        return False  # a lane's thread gave birth to one right now
+    return len(copy) == len(family.cells) and (not copy or copy[-1] is last)
+
+
+def _steps(cells: list[AnyCell], lines_per_set: int, step_lines: int) -> Iterator[tuple[int, int]]:
     start = 0
     while start < len(cells):
-        lines = STEP_LINES if cells[start].rendered else FIRST_STEP_LINES
+        lines = step_lines if cells[start].rendered else FIRST_STEP_LINES
         end = min(start + max(1, lines // lines_per_set), len(cells))
         yield start, end
         start = end
@@ -161,7 +193,7 @@ def _render_histograms(cells: list[Any], start: int, end: int, name: str) -> byt
     return "".join([_histogram(cell, name) for cell in cells[start:end]]).encode()
 
 
-PORTABLE: Final = Renderers(_render_single, _render_histograms)
+PORTABLE: Final = Renderers(_render_single, _render_histograms, PORTABLE_STEP_LINES)
 """The reference, in Python."""
 
 

@@ -2,12 +2,12 @@
 
 A scrape is made in steps of about a millisecond.
 Between two steps the event loop takes a turn, whatever the number of scrapes, so that the intake
-keeps reading; gzip runs in a thread, where zlib works without the GIL.
+keeps reading; gzip runs in a thread, where it works without the GIL.
+What is made is sent at once, while it lies in the processor's cache, and never gathered.
 """
 
 import asyncio
 import time
-import zlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import aclosing
@@ -23,17 +23,23 @@ from starlette.types import Send
 
 from llmstatsd import __version__
 from llmstatsd.exposition.text import Format, negotiate
+from llmstatsd.web.compression import compressor
 
 BLOCK_BYTES: Final = 65536
-"""Text is compressed and sent in blocks of at least this size: what a socket takes at once."""
+"""Text is sent in blocks of at least this size: smaller ones cost more calls of the system."""
+
+GZIP_BLOCK_BYTES: Final = 262144
+"""Text is compressed in blocks of at least this size: each one goes to a thread and back."""
 
 TURN_SECONDS: Final = 0.001
 """Time after which a scrape gives the loop a turn; under a flood its turns come seldom."""
 
 CONCURRENT_SCRAPES: Final = 8
-"""Further scrapes wait: each one under way holds a compressor of 256 KiB and a block or two."""
+"""Further scrapes wait: each one under way holds a compressor of 360 KiB and a block or two.
 
-_GZIP_WINDOW: Final = 31  # 2**15 bytes, the largest, and 16 for a gzip header (zlib's manual)
+No block is made while more than 64 KiB (uvicorn's HIGH_WATER_LIMIT) wait for the socket, so for
+a reader that does not read the process holds that and a block, whatever the size of the body.
+"""
 
 _STYLE: Final = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
@@ -104,7 +110,8 @@ def create_app(
 ) -> Starlette:
     """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
 
-    `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` is zlib's, 1 to 9.
+    `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` is zlib's, 1 to 9, see
+    `compression`.
     """
     scrapes = _Scrapes(exposition, gzip_level, stats)
 
@@ -180,40 +187,41 @@ class _Scrapes:
         if request.method == "HEAD":
             return _head(headers)
         names = frozenset(name for name in request.query_params.getlist("name[]") if name)
-        body = self._blocks(self._exposition.chunks(form, names or None))
+        chunks = self._exposition.chunks(form, names or None)
+        body = self._blocks(chunks, GZIP_BLOCK_BYTES if gzip else BLOCK_BYTES)
         if gzip:
             body = _compressed(body, self._gzip_level)
         return _ScrapeResponse(body, headers, self._slots, self._stats)
 
-    async def _blocks(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes]:
-        """The same text in blocks of at least BLOCK_BYTES, with a turn of the loop after a step."""
+    async def _blocks(self, chunks: Iterator[bytes], block_bytes: int) -> AsyncGenerator[bytes]:
+        """The same text in blocks of at least `block_bytes`, the loop's turns between steps.
+
+        No more than a block is ever held; a step goes on in the time that its reader leaves it.
+        """
         waiting: list[bytes] = []
         size = 0
+        until = await self._take_turn()
         try:
-            while pieces := await self._step(chunks):
-                for piece in pieces:
-                    self._stats.bytes += len(piece)
-                    waiting.append(piece)
-                    size += len(piece)
-                    if size >= BLOCK_BYTES:
-                        yield b"".join(waiting)
-                        waiting.clear()
-                        size = 0
+            for piece in chunks:
+                self._stats.bytes += len(piece)
+                waiting.append(piece)
+                size += len(piece)
+                if size >= block_bytes:
+                    yield b"".join(waiting)  # a single piece is not copied
+                    waiting.clear()
+                    size = 0
+                if time.perf_counter() >= until:
+                    until = await self._take_turn()
             yield b"".join(waiting)
         finally:
             if isinstance(chunks, Generator):
                 chunks.close()  # now: the traceback of a cancellation may keep it for long
 
-    async def _step(self, chunks: Iterator[bytes]) -> list[bytes]:
+    async def _take_turn(self) -> float:
+        """Lets the loop have a turn; until when the scrape may then work (perf_counter)."""
         async with self._turn:
-            pieces = []
-            until = time.perf_counter() + TURN_SECONDS
-            for piece in chunks:
-                pieces.append(piece)
-                if time.perf_counter() >= until:
-                    break
             await asyncio.sleep(0)
-        return pieces
+        return time.perf_counter() + TURN_SECONDS
 
 
 def _head(headers: dict[str, str]) -> Response:
@@ -225,11 +233,11 @@ def _head(headers: dict[str, str]) -> Response:
 
 async def _compressed(blocks: AsyncGenerator[bytes], level: int) -> AsyncGenerator[bytes]:
     """One gzip member; the threads in use are bounded by the scrapes under way, one for each."""
-    compressor = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WINDOW)
+    member = compressor(level)
     async with aclosing(blocks):
         async for block in blocks:
-            yield await asyncio.to_thread(compressor.compress, block)
-    yield await asyncio.to_thread(compressor.flush)
+            yield await asyncio.to_thread(member.compress, block)
+    yield await asyncio.to_thread(member.flush)
 
 
 class _ScrapeResponse(StreamingResponse):

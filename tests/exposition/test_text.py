@@ -1,6 +1,8 @@
 """The text formats as Prometheus reads them."""
 
 import subprocess
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from llmstatsd.catalog import CATALOG
-from llmstatsd.exposition.text import STEP_LINES, Format, negotiate
-from llmstatsd.series.store import SeriesRules
+from llmstatsd.exposition.lanes import renderers
+from llmstatsd.exposition.text import (
+    FIRST_STEP_LINES,
+    Exposition,
+    Format,
+    Renderers,
+    negotiate,
+)
+from llmstatsd.series.family import Family
+from llmstatsd.series.instruments import LabelSet
+from llmstatsd.series.store import SeriesRules, Store
 from tests.series import Rig
 
 from . import (
@@ -214,12 +225,15 @@ def test_the_next_scrape_shows_the_new_numbers(chosen: Format) -> None:
 @both_formats
 def test_the_body_comes_in_steps_of_a_bounded_number_of_lines(chosen: Format) -> None:
     rig = Rig(limits={"label_values": 10_000})
-    count = 3 * STEP_LINES
+    step_lines = renderers(rig.used.name).step_lines
+    count = 3 * step_lines
     rig.feed(*(f"jobs:1|c|#n:{n}" for n in range(count)))
     rig.feed(*(f"wait:1|h|#n:{n}" for n in range(count // 10)))
-    chunks = list(exposition_of(rig.store).chunks(chosen))
-    assert max(chunk.count(b"\n") for chunk in chunks) <= STEP_LINES
-    assert b"".join(chunks).count(b"\njobs_total{") == rig.store.limits.label_sets
+    for most_lines in (FIRST_STEP_LINES, step_lines):
+        chunks = list(exposition_of(rig.store).chunks(chosen))
+        longest = max(chunk.count(b"\n") for chunk in chunks)
+        assert most_lines // 2 < longest <= most_lines
+        assert b"".join(chunks).count(b"\njobs_total{") == rig.store.limits.label_sets
 
 
 @both_formats
@@ -295,6 +309,112 @@ def test_a_family_without_samples_is_not_selected(chosen: Format) -> None:
     """As prometheus_client has it: a family is there for its samples."""
     text = body(Rig().store, chosen, ["llm_request_total", "llm_fallback_total"])
     assert [family.name for family in parsed(text, chosen)] == ["llm_fallback"]
+
+
+# The copy of the cells that an exposition keeps.
+
+
+class Renders:
+    """Renders nothing, and keeps the lists that it was given for `jobs_total`."""
+
+    def __init__(self, store: Store) -> None:
+        self.copies: list[list[Any]] = []
+        self.exposition = Exposition(store, renderers=Renderers(self._single, lambda *_: b""))
+
+    def _single(self, cells: list[Any], _start: int, _end: int, name: str) -> bytes:
+        if name == "jobs_total":
+            self.copies.append(cells)
+        return b""
+
+    def copy(self) -> list[Any]:
+        """The list of the next scrape."""
+        list(self.exposition.chunks(TEXT))
+        return self.copies[-1]
+
+
+def family_of(rig: Rig) -> Family:
+    return rig.store.families["jobs_total"]
+
+
+def bear(rig: Rig, kind: str) -> None:
+    assert family_of(rig).place((("kind",), (kind,))).is_born
+
+
+def leave(rig: Rig, place: int) -> None:
+    family_of(rig).expire(list(family_of(rig).cells)[place])
+
+
+def test_cells_are_copied_once_for_many_scrapes() -> None:
+    rig = fed("jobs:1|c|#kind:a", "jobs:1|c|#kind:b")
+    renders = Renders(rig.store)
+    first = renders.copy()
+    rig.feed("jobs:1|c|#kind:a", "depth:1|g|#q:x")
+    assert renders.copy() is first
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_copy_shows_what_left_and_what_was_born(place: int) -> None:
+    rig = fed(*(f"jobs:1|c|#kind:{kind}" for kind in "abcde"))
+    renders = Renders(rig.store)
+    renders.copy()
+    for change in ("born", "left", "left, born", "born, left", "born, last left", "left, left"):
+        for event in change.split(", "):
+            if event == "born":
+                bear(rig, change)
+            else:
+                leave(rig, -1 if event == "last left" else place)
+        cells = list(family_of(rig).cells.values())
+        assert [*map(id, renders.copy())] == [*map(id, cells)]
+
+
+def test_the_copy_shows_when_all_were_replaced() -> None:
+    rig = fed("jobs:1|c|#kind:a", "jobs:1|c|#kind:b")
+    renders = Renders(rig.store)
+    before = renders.copy()
+    for kind in "ab":
+        leave(rig, 0)
+        bear(rig, kind)
+    assert not {*map(id, before)} & {*map(id, renders.copy())}
+
+
+def test_a_series_that_is_gone_leaves_no_copy() -> None:
+    rig = fed("jobs:1|c|#kind:a")
+    exposition = exposition_of(rig.store)
+    list(exposition.chunks(TEXT))
+    family = family_of(rig)
+    assert family in exposition._copies
+    rig.sweep(0.0)
+    rig.sweep(1e9)
+    list(exposition.chunks(TEXT))
+    assert family not in exposition._copies
+
+
+def test_a_birth_between_two_steps_waits_for_the_next_scrape() -> None:
+    rig = fed(*(f"jobs:1|c|#kind:{number}" for number in range(60)))
+    exposition = exposition_of(rig.store)
+    chunks = exposition.chunks(TEXT)
+    text = next(chunk for chunk in chunks if b"jobs_total{" in chunk)
+    rig.feed("jobs:1|c|#kind:late")
+    assert b"late" not in text + b"".join(chunks)
+    assert b'kind="late"' in b"".join(exposition.chunks(TEXT))
+
+
+def test_a_birth_in_the_very_moment_of_the_look_makes_a_new_copy() -> None:
+    class Growing(dict[LabelSet, Any]):
+        def __reversed__(self) -> NoReturn:
+            raise RuntimeError("dictionary changed size during iteration")
+
+        def values(self) -> Any:
+            return self
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(dict(self.items()).values())
+
+    rig = fed("jobs:1|c|#kind:a")
+    renders = Renders(rig.store)
+    first = renders.copy()
+    family_of(rig).cells = Growing(family_of(rig).cells)
+    assert (renders.copy(), renders.copy() is first) == (first, False)
 
 
 # Negotiation.

@@ -65,6 +65,16 @@ class Client:
                 received += data
         return received
 
+    async def chunked(self) -> bytes:
+        """The text of a body in chunks (RFC 9112, section 7.1)."""
+        text = b""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                text += await self.reader.readexactly(size)
+                assert await self.reader.readexactly(2) == b"\r\n"
+            assert await self.reader.readexactly(2) == b"\r\n"
+        return text
+
     async def answer(self) -> bytes:
         """The next answer, whose length its head must tell."""
         head = await self.head()
@@ -96,6 +106,11 @@ class Site:
     async def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         async with httpx.AsyncClient(timeout=DEADLINE_SECONDS) as client:
             return await client.get(self.url + path, headers=headers)
+
+    def held_bytes(self) -> int:
+        """What the sockets have not yet taken of all answers."""
+        connections = self.server._server.server_state.connections
+        return sum(each.transport.get_write_buffer_size() for each in connections)
 
     async def stop(self) -> None:
         self.server.stop()

@@ -16,6 +16,7 @@ from llmstatsd import __version__
 from llmstatsd.web.app import (
     BLOCK_BYTES,
     CONCURRENT_SCRAPES,
+    GZIP_BLOCK_BYTES,
     WebStats,
     accepts_gzip,
     create_app,
@@ -84,6 +85,14 @@ class Scrape:
         if message["type"] == "http.response.body":
             self.flows.set()
         await self.reads.wait()
+
+
+class HeldScrape(Scrape):
+    """One whose reader takes the headers, and nothing of the body until `reads` is set."""
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await super()._send(message)
 
 
 async def test_the_landing_page_links_every_page_and_names_the_version(
@@ -192,7 +201,9 @@ def test_gzip_is_not_accepted_by(header: str) -> None:
     assert not accepts_gzip(header)
 
 
-@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 5 * BLOCK_BYTES + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, GZIP_BLOCK_BYTES, 2 * GZIP_BLOCK_BYTES + 7]
+)
 async def test_gzip_changes_nothing_of_the_text(
     app: App, client: httpx.AsyncClient, size: int
 ) -> None:
@@ -214,6 +225,25 @@ async def test_small_pieces_leave_in_large_blocks(app: App) -> None:
     sizes = [len(message["body"]) for message in scrape.messages[1:]]
     assert sum(sizes) == 200_000
     assert len(sizes) <= 200_000 // BLOCK_BYTES + 2
+
+
+async def test_a_block_is_made_only_when_its_reader_took_the_one_before(app: App) -> None:
+    asked: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(4):
+            asked.append(number)
+            yield b"x" * BLOCK_BYTES
+
+    app.exposition.pieces = pieces
+    scrape = HeldScrape(app)
+    await scrape.flows.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert asked == [0]
+    scrape.reads.set()
+    await scrape.task
+    assert asked == [0, 1, 2, 3]
 
 
 async def test_the_loop_takes_a_turn_after_every_long_step_of_all_scrapes(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import random
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from llmstatsd.config import Http
 from llmstatsd.web import server
@@ -291,6 +293,52 @@ async def test_a_large_scrape_arrives_whole_and_compressed(start_site: StartSite
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.text == "".join(lines)
     assert site.stats.bytes == len(answer.content)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_000])
+async def test_a_plain_body_is_framed_in_chunks(start_site: StartSite, size: int) -> None:
+    text = random.Random(size).randbytes(size)
+    pieces = [text[at : at + 99_999] for at in range(0, size, 99_999)]
+    site = await start_site(FakeExposition(lambda: iter(pieces)))
+    client = await site.connect()
+    for _ in range(2):
+        client.send(SCRAPE)
+        assert b"transfer-encoding: chunked" in (await client.head()).lower()
+        assert await client.chunked() == text
+
+
+async def test_a_client_of_http_1_0_gets_the_bare_body(start_site: StartSite) -> None:
+    text = b"0123456789\n" * 30_000
+    site = await start_site(FakeExposition(lambda: iter([text, text])))
+    client = await site.connect()
+    client.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert b"transfer-encoding" not in (await client.head()).lower()
+    assert await client.rest() == text + text
+
+
+async def test_head_sends_no_body(start_site: StartSite) -> None:
+    site = await start_site()
+    client = await site.connect()
+    for path in (b"/metrics", b"/-/healthy"):
+        client.send(HEALTHY.replace(b"GET /-/healthy", b"HEAD " + path))
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    client.send(HEALTHY)
+    assert (await client.answer()).endswith(b"ok")
+
+
+async def test_for_a_client_that_does_not_read_little_is_held(start_site: StartSite) -> None:
+    """A block, and what may wait for the socket before no more is made."""
+    site = await start_site(FakeExposition(endless))
+    with socket.create_connection((site.host, site.port)) as client:
+        client.sendall(SCRAPE)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (held := site.held_bytes()):
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+            held = max(held, site.held_bytes())
+    block = len(b"10000\r\n" + next(endless()) + b"\r\n")
+    assert held <= HIGH_WATER_LIMIT + block
 
 
 async def test_a_lost_client_ends_the_generation(
