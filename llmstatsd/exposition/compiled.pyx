@@ -6,12 +6,13 @@ A cell keeps its labels as they are written: one with a single number all of the
 histogram those before and behind `le`, apart by a NUL, which no label value holds.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.math cimport rint, signbit
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, strlen
 
 from llmstatsd.exposition.text import Renderers, braces, labels_of, le_of, split_by_le
@@ -19,6 +20,8 @@ from llmstatsd.series.compiled cimport Bounds, Cell, HistogramCell, Single, tota
 
 
 cdef extern from "Python.h":
+    PyObject *PyBytes_FromStringAndSize(const char *text, Py_ssize_t size)
+    int _PyBytes_Resize(PyObject **text, Py_ssize_t size) except -1
     int Py_DTSF_ADD_DOT_0
     char *PyOS_double_to_string(double value, char code, int precision, int flags, int *kind)
 
@@ -41,32 +44,45 @@ cdef enum:
 
 
 cdef class _Out:
-    """A growing buffer; `at` is where the next byte goes."""
+    """Growing bytes; `at` is where the next one goes."""
 
-    cdef char *data
+    cdef PyObject *text
     cdef char *at
     cdef size_t room
 
+    def __cinit__(self):
+        self.room = FIRST_BYTES
+        self.text = PyBytes_FromStringAndSize(NULL, self.room)
+        if self.text == NULL:
+            raise MemoryError
+        self.at = PyBytes_AS_STRING(<bytes>self.text)
+
     def __dealloc__(self):
-        free(self.data)
+        Py_XDECREF(self.text)
 
     cdef int need(self, size_t more) except -1:
         """Make room for so many bytes more."""
-        cdef size_t used = self.at - self.data
-        cdef size_t room
-        cdef char *data
+        cdef size_t used = self.used()
         if used + more > self.room:
-            room = max(2 * self.room, used + more, <size_t>FIRST_BYTES)
-            data = <char *>realloc(self.data, room)
-            if data == NULL:
-                raise MemoryError
-            self.data = data
-            self.at = data + used
-            self.room = room
+            self.room = max(2 * self.room, used + more)
+            self._resize(self.room)
+            self.at = PyBytes_AS_STRING(<bytes>self.text) + used
         return 0
 
+    cdef int expect(self, size_t cells) except -1:
+        """Make room for so many cells more, which are about as long as the first was."""
+        return self.need(self.used() * cells * 9 // 8)
+
+    cdef size_t used(self):
+        return self.at - PyBytes_AS_STRING(<bytes>self.text)
+
+    cdef int _resize(self, size_t size) except -1:
+        return _PyBytes_Resize(&self.text, size)
+
     cdef bytes result(self):
-        return PyBytes_FromStringAndSize(self.data, self.at - self.data)
+        """The bytes; nothing can be written after that."""
+        self._resize(self.used())
+        return <bytes>self.text
 
 
 cdef inline char *put(char *at, const char *text, size_t length) noexcept nogil:
@@ -150,6 +166,8 @@ def render_single(list cells, Py_ssize_t start, Py_ssize_t end, str name):
         else:
             out.at = put_bytes(out.at, number)
         out.at = put(out.at, b"\n", 1)
+        if at == start:
+            out.expect(end - start)
     return out.result()
 
 
@@ -178,6 +196,8 @@ def render_histograms(list cells, Py_ssize_t start, Py_ssize_t end, str name):
             before, after = split_by_le(labels_of(cell.label_set))
             cell.rendered = f"{','.join(before)}\0{','.join(after)}".encode()
         render_histogram(out, cell, bucket, counted, summed)
+        if at == start:
+            out.expect(end - start)
     return out.result()
 
 
@@ -197,17 +217,24 @@ cdef int render_histogram(_Out out, HistogramCell cell, bytes bucket, bytes coun
         longest_le = max(longest_le, <size_t>PyBytes_GET_SIZE(<bytes>le))
     out.need((cell._bounds.size + 3)
              * (len(bucket) + len(labels) + longest_le + NUMBER_BYTES))
-    to = out.at
-    for at in range(cell._bounds.size + 1):
+    # The first line is put together; what comes before and behind `le` is the same in the others.
+    cdef const char *head = out.at
+    to = put_bytes(out.at, bucket)
+    if before_length:
+        to = put(put(to, before, before_length), b",", 1)
+    cdef size_t head_length = to - head
+    to = put_bytes(to, <bytes>les[0])
+    cdef const char *tail = to
+    if after_length:
+        to = put(put(to, b",", 1), after, after_length)
+    to = put(to, b"} ", 2)
+    cdef size_t tail_length = to - tail
+    cumulative = total(cell.blocks, 1)
+    to = put(put_count(to, cumulative), b"\n", 1)
+    for at in range(1, cell._bounds.size + 1):
         cumulative += total(cell.blocks, 1 + at)
-        to = put_bytes(to, bucket)
-        if before_length:
-            to = put(put(to, before, before_length), b",", 1)
-        to = put_bytes(to, <bytes>les[at])
-        if after_length:
-            to = put(put(to, b",", 1), after, after_length)
-        to = put(to, b"} ", 2)
-        to = put(put_count(to, cumulative), b"\n", 1)
+        to = put_bytes(put(to, head, head_length), <bytes>les[at])
+        to = put(put_count(put(to, tail, tail_length), cumulative), b"\n", 1)
     to = put_labels(put_bytes(to, counted), before, before_length, after, after_length)
     to = put(put_count(to, cumulative), b"\n", 1)
     to = put_labels(put_bytes(to, summed), before, before_length, after, after_length)
