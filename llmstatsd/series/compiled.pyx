@@ -59,9 +59,10 @@ cdef extern from "series/scan.h" nogil:
     const char *find_feed(const char *at, const char *end)
     uint64_t hash_key(const char *name, size_t name_length, const char *suffix,
                       size_t suffix_length, uint64_t seed)
-    enum: ENDS_LENGTH
-    enum: ENDS_PLACES
-    size_t place_by_ends(const char *name_end, const char *suffix_end)
+    enum: PART_LENGTH
+    enum: PART_PLACES
+    size_t place_by_parts(const char *name, size_t name_length, const char *suffix,
+                          size_t suffix_length)
     bint same_text(const char *text, const char *key, size_t length)
     const char *read_plain(const char *at, const char *end, double *value)
     bint is_plain_text(const char *at, size_t length)
@@ -373,7 +374,7 @@ cdef struct Hot:
     Folded *folded    # those with samples that are not yet counted
     Entry nobody      # stands for what came before the first line
     Entry *last       # of the last line taken
-    Entry *recent[ENDS_PLACES]  # found before; which are alike by their ends share a place
+    Entry *recent[PART_PLACES]  # found before; pairs that are alike in some parts share a place
     Left left[LEFT_LIMIT]
     int left_count
     int left_of       # the datagram of the last line that was left to the slow path
@@ -406,9 +407,9 @@ cdef Entry *find(Hot *hot, const char *name, size_t name_length, const char *suf
     """As `look_up`, which is not asked for most of the pairs that were found not long ago."""
     cdef Entry **recent
     cdef Entry *entry
-    if name_length < ENDS_LENGTH or suffix_length < ENDS_LENGTH:
+    if name_length < PART_LENGTH or suffix_length < PART_LENGTH:
         return look_up(hot, name, name_length, suffix, suffix_length)
-    recent = &hot.recent[place_by_ends(name + name_length, suffix + suffix_length)]
+    recent = &hot.recent[place_by_parts(name, name_length, suffix, suffix_length)]
     entry = recent[0]
     if (
         entry != NULL

@@ -146,16 +146,19 @@ static inline uint64_t hash_key(const char *name, size_t name_length, const char
     return mixed(left ^ SCAN_MIX_LEFT, right ^ SCAN_MIX_RIGHT);
 }
 
-/* Where to keep a pair by nothing but the last bytes of its name and of its suffix.
+/* Where to keep a pair by a few of its bytes: the last of its name, the middle and last of its suffix.
  *
  * Cheaper than `hash_key`, and anyone can make pairs that share a place: what is found there has
- * to be compared, and the place is no more than a guess.
+ * to be compared, and the place is no more than a guess. Both parts have PART_LENGTH at least.
  */
-enum { ENDS_LENGTH = 8, ENDS_BITS = 9, ENDS_PLACES = 1 << ENDS_BITS };
+enum { PART_LENGTH = 8, PART_BITS = 9, PART_PLACES = 1 << PART_BITS };
 
-static inline size_t place_by_ends(const char *name_end, const char *suffix_end) {
-    uint64_t name = load_word(name_end - ENDS_LENGTH), suffix = load_word(suffix_end - ENDS_LENGTH);
-    return (name * SCAN_MIX_LEFT + suffix * SCAN_MIX_RIGHT) >> (64 - ENDS_BITS);
+static inline size_t place_by_parts(const char *name, size_t name_length, const char *suffix,
+                                    size_t suffix_length) {
+    uint64_t parts = load_word(name + name_length - PART_LENGTH) * SCAN_MIX_LEFT;
+    parts += load_word(suffix + suffix_length - PART_LENGTH) * SCAN_MIX_RIGHT;
+    parts ^= (load_word(suffix + (suffix_length - PART_LENGTH) / 2) + suffix_length) * ~SCAN_MIX_LEFT;
+    return parts >> (64 - PART_BITS);
 }
 
 static inline int same_short_text(const char *text, const char *key, size_t length) {
