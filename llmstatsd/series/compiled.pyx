@@ -706,13 +706,9 @@ cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1
 cdef class Folding:
     """Where the values of lines go that differ in one folded tag alone; see slowpath.Folding."""
 
-    cdef Block *block
-    cdef const Edges *edges
-    cdef double weight
-    cdef uint8_t kind
+    cdef Entry entry   # how to add; it is in no table
     cdef object same
-    cdef object notes
-    cdef object cell   # which owns the block
+    cdef object route  # whose cell owns the block
 
 
 cdef bytes folding_key(const char *name, size_t name_length, const char *before,
@@ -929,7 +925,6 @@ cdef class Lane:
         """An entry for a route that adds numbers to a cell of this twin; NULL for any other."""
         cdef size_t name_length = len(name), suffix_length = len(suffix)
         cdef object cell = route.cell
-        cdef Py_ssize_t size
         if route.kind not in _TYPES or not isinstance(cell, (Single, HistogramCell)):
             return NULL
         cdef char *text = <char *>malloc(name_length + suffix_length + 1)
@@ -940,8 +935,7 @@ cdef class Lane:
         memcpy(text + name_length, <const char *>suffix, suffix_length)
         entry.name_length = name_length
         entry.suffix_length = suffix_length
-        entry.kind = _TYPES.index(route.kind)
-        entry.weight = route.weight
+        aim(entry, route, self.number)
         for note in route.notes:
             entry.notes |= 1 << NOTES.index(note)
         cdef bytes padded = name + bytes(SLACK_BYTES) + suffix + bytes(SLACK_BYTES)
@@ -950,13 +944,6 @@ cdef class Lane:
         entry.hash = hash_key(
             at, name_length, at + name_length + SLACK_BYTES, suffix_length, self._hot.seed
         )
-        if isinstance(cell, HistogramCell):
-            entry.edges = (<HistogramCell>cell)._bounds.edges
-            size = (<HistogramCell>cell)._bounds.size
-            entry.block = block_of(&(<HistogramCell>cell).blocks, self.number, size + 2)
-        else:
-            number = SHARED if entry.kind == SETS else self.number
-            entry.block = block_of(&(<Single>cell).blocks, number, 1)
         if route.fold is not None:
             entry.folded = <Folded *>calloc(1, sizeof(Folded))
             if entry.folded == NULL:
@@ -1082,19 +1069,11 @@ cdef class Lane:
         cdef bytes name = folding.name.encode("latin-1"), before = folding.before.encode()
         cdef bytes after = folding.after.encode()
         cdef Folding kept = Folding()
-        cdef Py_ssize_t width = 1
-        route = folding.route
         if len(name) + len(before) + len(after) > KEY_LENGTH_LIMIT:
             return
-        kept.cell = route.cell
-        kept.kind = _TYPES.index(route.kind)
-        kept.weight = route.weight
-        kept.notes = route.notes
         kept.same = folding.same
-        if isinstance(route.cell, HistogramCell):
-            kept.edges = (<HistogramCell>route.cell)._bounds.edges
-            width = (<HistogramCell>route.cell)._bounds.size + 2
-        kept.block = block_of(&(<Cell?>route.cell).blocks, self.number, width)
+        kept.route = folding.route
+        aim(&kept.entry, folding.route, self.number)
         if len(self._foldings) >= FOLDINGS_LIMIT:
             self._foldings.clear()
         self._foldings[folding_key(name, len(name), before, len(before), after, len(after))] = kept
@@ -1149,7 +1128,6 @@ cdef class Lane:
                       const char *feed, const char *tag, const char *end,
                       double number) except -1:
         """Add the number of a line whose tag is that of a folding, if its value folds too."""
-        cdef Block *block = folding.block
         if not 0 < end - tag <= VALUE_LENGTH_LIMIT or not is_plain_text(tag, end - tag):
             return False
         value = PyUnicode_DecodeLatin1(tag, end - tag, NULL)
@@ -1159,14 +1137,8 @@ cdef class Lane:
         if self._slow.came_before((name, PyUnicode_DecodeLatin1(suffix, feed - suffix, NULL))):
             return False
         folding.same.count(value)
-        if folding.kind == COUNTS:
-            number_add(&block.values[0], number * folding.weight)
-            flag_store(&block.touched, 1)
-        else:
-            if folding.kind == OBSERVES_MILLISECONDS:
-                number /= SECOND
-            count(block, folding.edges, number, folding.weight)
-        self._slow.count_taken(folding.notes)
+        apply(&folding.entry, number, False)
+        self._slow.count_taken(folding.route.notes)
         return True
 
     # the hot path
@@ -1259,6 +1231,19 @@ cdef Py_ssize_t length_of(key) except -1:
     if isinstance(key, Meaning):
         return len(key.name) + sum([len(text) for tag in key.tags for text in tag])
     return len(key[0]) + len(key[1])
+
+
+cdef int aim(Entry *entry, route, int lane) except -1:
+    """Let an entry add to the cell of a route, in the block of a lane."""
+    cdef Cell cell = route.cell
+    cdef Py_ssize_t width = 1
+    entry.kind = _TYPES.index(route.kind)
+    entry.weight = route.weight
+    if isinstance(cell, HistogramCell):
+        entry.edges = (<HistogramCell>cell)._bounds.edges
+        width = (<HistogramCell>cell)._bounds.size + 2
+    entry.block = block_of(&cell.blocks, SHARED if entry.kind == SETS else lane, width)
+    return 0
 
 
 cdef void give_up(Entry *entry) noexcept:

@@ -237,17 +237,19 @@ class Family:
             return Placement(cell, key, False, fold)
         return Placement(self._bear(key), key, True, fold)
 
-    def bear_at_zero(self, labels: Mapping[str, str]) -> None:
-        """Let a label set be born without a sample, if no budget stands against it.
+    def bear_at_zero(self, labels: tuple[str, ...], values: tuple[str, ...]) -> None:
+        """Let a label set of a documented series be born without a sample, if budgets allow it.
 
-        One that exists already is as if a sample had come: it does not count as idle.
+        `values` stand in the order of `labels`, which are all of the series. A label set that
+        exists already is as if a sample had come: it does not count as idle.
         """
-        key = self._label_set(labels)
+        key = (labels, values)
         cell = self.cells.get(key)
         if cell is not None:
             cell.touched = True
             return
-        admitted = all(self.budgets[label].admits(value) for label, value in labels.items())
+        pairs = zip(labels, values, strict=True)
+        admitted = all(self.budgets[label].admits(value) for label, value in pairs)
         if admitted and not self._crowded(key):
             self._bear(key)
 
@@ -321,10 +323,6 @@ class Family:
     def label_names(self, labels: Iterable[str]) -> tuple[str, ...]:
         """The names of a label set that has these labels; a documented series has all of its."""
         return self._shared_names(tuple(sorted(labels))) if self.labels is None else self.labels
-
-    def _label_set(self, labels: Mapping[str, str]) -> LabelSet:
-        names = self.label_names(labels)
-        return names, tuple([labels[name] for name in names])
 
     def _shared_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The same names as one object for all label sets that have them, to save memory."""

@@ -231,7 +231,7 @@ class Store:
         labels = family.labels or ()
         if not family.is_extra:
             for values in product(*values_from_start(family.name, labels, self._pinned)):
-                family.bear_at_zero(dict(zip(labels, values, strict=True)))
+                family.bear_at_zero(labels, values)
 
     def _family(self, wire_name: str, wire_type: str) -> Family | Refusal:
         instrument = INSTRUMENT_OF[wire_type]
@@ -288,6 +288,10 @@ class Store:
     def _bear_errors(self, labels: Mapping[str, str]) -> None:
         for name in BORN_WITH_MODEL:
             family = self.families[name]
-            own = {label: labels.get(label, UNKNOWN) for label in family.labels or ()}
-            for error_type in ERROR_TYPES if name == ERRORS else ("",):
-                family.bear_at_zero({**own, "type": error_type} if error_type else own)
+            names = family.labels or ()
+            own = [
+                ERROR_TYPES if name == ERRORS and label == "type" else (labels.get(label, UNKNOWN),)
+                for label in names
+            ]
+            for values in product(*own):
+                family.bear_at_zero(names, values)
