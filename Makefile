@@ -23,7 +23,7 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/mypy --strict
 	@cd client/python && ../../$(BIN)/mypy --strict
 
-bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about 20 minutes
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about half an hour
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/peers.py
 	@$(BIN)/python bench/hostile.py
