@@ -12,13 +12,9 @@ Nothing else is born with them, so all the growth is theirs.
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -29,7 +25,7 @@ from bench import harness, held, memory, payloads
 from bench.harness import BenchError, Child, Daemon, Goal
 from bench.hostile import EXPORTER_LINES_PER_SECOND, paced
 from bench.peer import StatsdExporter
-from bench.scraper import Scraped, scrape_once
+from bench.scraper import scraped
 from llmstatsd.catalog import UNDECLARED_BUCKETS
 
 KINDS = ("counters", "histograms")
@@ -47,7 +43,6 @@ GOAL_HISTOGRAM_BYTES = 900
 MOST_LABEL_SETS = 100_000
 """Each has a value of its own, and the daemon lets a label have no more."""
 
-REST_SECONDS = 0.2
 SUBJECT = "llmstatsd"
 
 
@@ -122,33 +117,6 @@ def fill(holder: Holder, kind: str, label_sets: int) -> str:
         return holder.url
     holder.feed(paced(pages, EXPORTER_LINES_PER_SECOND))
     return f"http://127.0.0.1:{holder.tcp_port}/metrics"
-
-
-def scraped(
-    url: str,
-    scrapes: int,
-    encoding: str = "identity",
-    *,
-    seconds: float = 0.0,
-    rest_seconds: float = REST_SECONDS,
-) -> Scraped:
-    """Scrape so many times at least, and until the seconds are over, with a rest before each.
-
-    It works in this process, which has started long ago: the start of another one would take a
-    processor from a receiver that is under load meanwhile.
-    """
-    parts = urlsplit(url)
-    ends = time.monotonic() + seconds
-    started: list[float] = []
-    took: list[float] = []
-    received = 0
-    with closing(HTTPConnection(parts.netloc, timeout=60)) as connection:
-        while len(took) < scrapes or time.monotonic() < ends:
-            time.sleep(rest_seconds)
-            started.append(time.monotonic())
-            received = scrape_once(connection, parts.path, encoding)
-            took.append(time.monotonic() - started[-1])
-    return Scraped(started, took, received)
 
 
 def started(subject: str, kind: str, label_sets: int) -> Holder:

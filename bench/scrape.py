@@ -57,7 +57,7 @@ from bench.harness import BenchError, Daemon, Goal
 from bench.loads import Case
 from bench.native import Sent
 from bench.peer import StatsdExporter
-from bench.scraper import Scraped
+from bench.scraper import Scraped, scraped
 from llmstatsd.catalog import CATALOG, ERROR_TYPES, Documented
 from llmstatsd.exposition.lanes import renderers
 from llmstatsd.exposition.text import TEXT, Exposition
@@ -329,11 +329,11 @@ def scrape_under_load(
         count=int(native.MOST_DATAGRAMS_PER_SECOND * native.LONGEST_SECONDS),
         seconds=native.LONGEST_SECONDS,
     ) as load:
-        scraped = exporters.scraped(url, 1, KINDS[kind], seconds=bounds.seconds, rest_seconds=0)
+        result = scraped(url, 1, KINDS[kind], seconds=bounds.seconds, rest_seconds=0)
         load.terminate()
         sent = load.finish()
     holder.wait_drained()
-    return Phase(kind, scraped, sent, holder.dropped() - before)
+    return Phase(kind, result, sent, holder.dropped() - before)
 
 
 def rest_under_load(
@@ -397,7 +397,7 @@ def live_phases(
     """All phases of one that holds so many label sets."""
     others = times(label_sets * exporters.LINES_PER_SET["histograms"], bounds.rounds)
     if isinstance(holder, exporters.Library):
-        return [Phase("plain", exporters.scraped(url, others), Sent(0, 0.0), 0)]
+        return [Phase("plain", scraped(url, others), Sent(0, 0.0), 0)]
     fed = label_sets + feed_each_series(holder)
     phases = [
         phase
@@ -514,15 +514,15 @@ def live_rows(live: Live) -> Iterator[Sequence[str]]:
     """One row per kind of scrape."""
     for kind in KINDS:
         phases = live.named(kind)
-        scraped = [phase.scraped for phase in phases if phase.scraped]
-        if scraped:
+        scrapes = [phase.scraped for phase in phases if phase.scraped]
+        if scrapes:
             yield (
                 f"{live.lines:,} lines: {live.load.subject}, {live.load.name}, {kind}",
                 f"{median(phase.sent.datagrams_per_second for phase in phases):,.0f}",
-                f"{scraped[-1].bytes:,}",
+                f"{scrapes[-1].bytes:,}",
                 *map(
                     harness.milliseconds,
-                    harness.spread([seconds for each in scraped for seconds in each.seconds]),
+                    harness.spread([seconds for each in scrapes for seconds in each.seconds]),
                 ),
                 f"{sum(phase.dropped for phase in phases):,}",
                 *map(share, (phases, live.named(NO_SCRAPE), live.named(OTHERS_COMPUTE))),
