@@ -189,32 +189,31 @@ def render_histograms(list cells, Py_ssize_t start, Py_ssize_t end, str name):
     cdef bytes counted = f"{name}_count".encode(), summed = f"{name}_sum".encode()
     cdef HistogramCell cell
     cdef Py_ssize_t at
+    # All cells of a series have the same bounds, and a step has a cell at least.
+    cdef tuple les = les_of((<HistogramCell>cells[start])._bounds)
+    cdef size_t longest_le = max(map(len, les))
     for at in range(start, end):
         look_ahead(cells, at, end)
         cell = <HistogramCell>cells[at]
         if cell.rendered is None:
             before, after = split_by_le(labels_of(cell.label_set))
             cell.rendered = f"{','.join(before)}\0{','.join(after)}".encode()
-        render_histogram(out, cell, bucket, counted, summed)
+        render_histogram(out, cell, les, longest_le, bucket, counted, summed)
         if at == start:
             out.expect(end - start)
     return out.result()
 
 
-cdef int render_histogram(_Out out, HistogramCell cell, bytes bucket, bytes counted,
-                          bytes summed) except -1:
+cdef int render_histogram(_Out out, HistogramCell cell, tuple les, size_t longest_le, bytes bucket,
+                          bytes counted, bytes summed) except -1:
     cdef bytes labels = <bytes>cell.rendered
     cdef const char *before = PyBytes_AS_STRING(labels)
     cdef const char *after = <const char *>memchr(before, 0, PyBytes_GET_SIZE(labels)) + 1
     cdef size_t before_length = after - before - 1
     cdef size_t after_length = PyBytes_GET_SIZE(labels) - before_length - 1
-    cdef tuple les = les_of(cell._bounds)
-    cdef size_t longest_le = PyBytes_GET_SIZE(<bytes>les[0])
     cdef Py_ssize_t at
     cdef char *to
-    cdef double cumulative = 0.0
-    for le in les:
-        longest_le = max(longest_le, <size_t>PyBytes_GET_SIZE(<bytes>le))
+    cdef double cumulative
     out.need((cell._bounds.size + 3)
              * (len(bucket) + len(labels) + longest_le + NUMBER_BYTES))
     # The first line is put together; what comes before and behind `le` is the same in the others.

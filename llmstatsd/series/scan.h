@@ -146,7 +146,8 @@ static inline uint64_t hash_key(const char *name, size_t name_length, const char
     return mixed(left ^ SCAN_MIX_LEFT, right ^ SCAN_MIX_RIGHT);
 }
 
-/* Where to keep a pair by a few of its bytes: the last of its name, the middle and last of its suffix.
+/* Where to keep a pair by a few of its bytes: the last of its name, and of its suffix those in the
+ * middle and the last.
  *
  * Cheaper than `hash_key`, and anyone can make pairs that share a place: what is found there has
  * to be compared, and the place is no more than a guess. Both parts have PART_LENGTH at least.

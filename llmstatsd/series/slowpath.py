@@ -194,22 +194,11 @@ class SlowPath:
         route = self._store.place(shape, texts)
         self._keep(key, route)
         if self._keep_folding and route.fold and route.fold.only_label and route.is_commutative:
-            self._tell_folding(key, shape, plain, route, route.fold.only_label)
+            folding = _folding(key[0], shape, plain, route, route.fold.only_label)
+            if folding is not None:
+                self._keep_folding(folding)
         self._apply(route, values)
         self._accept(route.notes)
-
-    def _tell_folding(
-        self, key: tuple[str, str], shape: Shape, plain: PlainSuffix, route: Route, label: str
-    ) -> None:
-        tag = shape.tag_of(label)
-        if tag is None or self._keep_folding is None:
-            return
-        tags = [f"{key}:{value}" for key, value in zip(plain.keys, plain.values, strict=True)]
-        before = ",".join([*tags[:tag], f"{plain.keys[tag]}:"])
-        after = "".join(f",{text}" for text in tags[tag + 1 :])
-        name, _ = key
-        same = SameFold(shape.family, label)
-        self._keep_folding(Folding(name, f"{plain.head}|#{before}", after, route, same))
 
     def _values(self, kind: str, value: str) -> list[Value] | Refusal:
         text = _decoded(value)
@@ -309,6 +298,20 @@ class SlowPath:
     def _accept(self, notes: Iterable[str]) -> None:
         self.stats.other_lines += 1
         self.stats.note(notes)
+
+
+def _folding(
+    name: str, shape: Shape, plain: PlainSuffix, route: Route, label: str
+) -> Folding | None:
+    """What a line whose `label` folded has in common with others; None where no tag alone is it."""
+    tag = shape.tag_of(label)
+    if tag is None:
+        return None
+    tags = [f"{key}:{value}" for key, value in zip(plain.keys, plain.values, strict=True)]
+    before = ",".join([*tags[:tag], f"{plain.keys[tag]}:"])
+    after = "".join(f",{text}" for text in tags[tag + 1 :])
+    same = SameFold(shape.family, label)
+    return Folding(name, f"{plain.head}|#{before}", after, route, same)
 
 
 def _shown(line: str) -> str:
