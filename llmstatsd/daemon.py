@@ -19,7 +19,7 @@ from llmstatsd.exposition.text import Exposition
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
 from llmstatsd.intake import sockets
-from llmstatsd.intake.lanes import LaneFailedError, LaneIntake
+from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
@@ -52,12 +52,14 @@ class BindError(Exception):
 class Daemon:
     """One running daemon: sockets, hot path, store, web, and the work that time brings."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, owns_process: bool = False) -> None:
         """Bind every socket; BindError names the one that fails.
 
+        `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
         Raises lanes.LaneMissingError when the configuration wants a lane that is not there.
         """
         self._config = config
+        self._owns_process = owns_process
         twin = lanes.choose(config.statsd.lane)
         self._store = _store(config, twin)
         self._hot_path, self._intake = self._take_in_by(twin, _bind_udp(config, twin))
@@ -101,6 +103,8 @@ class Daemon:
         for number in ends:
             loop.add_signal_handler(number, self._stopping.set)
         await self._intake.start()
+        if self._owns_process and isinstance(self._intake, LaneIntake):
+            give_way()
         tasks = [
             asyncio.create_task(self._take_in(), name="intake"),
             asyncio.create_task(self._web.serve(), name="web"),
@@ -285,7 +289,7 @@ def _give_up_unwritable_stderr() -> None:
 
 async def _serve(config: Config) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    daemon = Daemon(config)
+    daemon = Daemon(config, owns_process=True)
     garbage.begin()
     await daemon.run()
 

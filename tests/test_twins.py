@@ -1,10 +1,10 @@
 """Both twins do the same with any bytes, and the compiled one holds under several threads."""
 
+import asyncio
 import gc
 import json
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -205,7 +205,7 @@ def test_a_gauge_keeps_the_sign_of_zero() -> None:
 # Several threads
 
 
-def test_sums_are_exact_while_four_senders_run_and_others_look_sweep_and_collect() -> None:
+async def test_sums_are_exact_while_four_senders_run_and_others_look_sweep_and_collect() -> None:
     """Label sets are born, folded, idle and leave all the while; no sample is lost or doubled."""
     twin = twins.twin(twins.COMPILED)
     limits = Limits(label_values=20, label_sets=30, idle_seconds=2.0)
@@ -213,24 +213,16 @@ def test_sums_are_exact_while_four_senders_run_and_others_look_sweep_and_collect
     hot = lanes.CompiledHotPath(store, Dialect(), 64, lanes=2)
     bound = sockets.bind("127.0.0.1", 0, 1 << 22, 2)
     intake = LaneIntake(bound, hot.lanes)
-    lane_threads = [
-        threading.Thread(target=receiver.run, daemon=True) for receiver in intake._receivers
-    ]
-    for thread in lane_threads:
-        thread.start()
+    await intake.start()
     senders = [sender_to(bound[0].address, number) for number in range(4)]
     try:
-        look_and_sweep(hot, store)
+        await asyncio.to_thread(look_and_sweep, hot, store)
     finally:
         sent = sum(int(sender.communicate(timeout=DEADLINE_SECONDS)[0]) for sender in senders)
-        for receiver, each in zip(intake._receivers, bound, strict=True):
-            receiver.stop(each.waiting_limit())
-        for thread in lane_threads:
-            thread.join(DEADLINE_SECONDS)
+        await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
         drops = sum(memory.drops for each in bound if (memory := each.memory()))
         for each in bound:
             each.close()
-    assert not any(thread.is_alive() for thread in lane_threads)
     hot.settle()
     stats = hot.stats
     assert stats.datagrams + drops == sent

@@ -5,6 +5,7 @@ adds them up before it reads again, so the kernel's receive buffer is the only p
 """
 
 import asyncio
+import os
 import socket
 import struct
 import threading
@@ -15,6 +16,12 @@ from llmstatsd.intake.sockets import IntakeStats, UdpSocket
 
 RECEIVE_TIMEOUT_SECONDS: Final = 0.1
 """How long a lane without datagrams waits before it looks whether it shall stop."""
+
+GIVEN_WAY_NICE: Final = 10
+"""What the nice value grows by of a thread that gives way to lanes: a tenth of their weight.
+
+By the kernel's sched(7) a step is about a quarter more or less.
+"""
 
 _TIMEVAL: Final = struct.Struct("@ll")  # struct timeval of sys/time.h
 
@@ -29,6 +36,17 @@ class Lane(Protocol):
 
 class LaneFailedError(Exception):
     """A lane ended by a bug, which is the cause."""
+
+
+def give_way() -> None:
+    """Let this thread, and those it starts from now on, leave processors to lanes that run.
+
+    Where all processors are busy a scrape then takes longer instead of costing datagrams.
+    Linux keeps a nice value for each thread, and lets anyone raise it, but not lower it again.
+    """
+    thread = threading.get_native_id()
+    nice = os.getpriority(os.PRIO_PROCESS, thread)
+    os.setpriority(os.PRIO_PROCESS, thread, nice + GIVEN_WAY_NICE)
 
 
 class LaneIntake:

@@ -1213,9 +1213,24 @@ cdef class Lane:
     cdef int _take_one(self, const Left *left) except -1:
         if left.is_whole:
             self._slow.take_datagram((<char *>left.at)[: left.length], self._feed_lines)
-        elif not (self._foldings and self._took_folding(left.at, left.length)):
+        elif not self._took_again(left) and not (
+            self._foldings and self._took_folding(left.at, left.length)
+        ):
             self._slow.take(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
         return 0
+
+    cdef bint _took_again(self, const Left *left) noexcept:
+        """Whether the hot path takes a line by now, as one like it was left before this one."""
+        cdef Hot *hot = &self._hot
+        cdef const char *at = hot.at
+        pthread_mutex_lock(&hot.mutex)
+        hot.at = left.at
+        take_lines(hot, left.at + left.length)
+        hot.at = at
+        cdef bint is_left = hot.left_count > 0
+        hot.left_count = 0
+        pthread_mutex_unlock(&hot.mutex)
+        return not is_left
 
 
 cdef inline bint is_bytes(str name, str suffix):

@@ -1,12 +1,15 @@
 """The compiled lanes: threads that read without the GIL, and how one ends."""
 
 import asyncio
+import os
 import socket
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
 
+from llmstatsd.intake import lanes as lanes_module
 from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneFailedError
 from llmstatsd.series import lanes
@@ -71,3 +74,24 @@ async def test_lanes_add_up_to_exact_sums() -> None:
     assert sum(lane.stats.datagrams > 0 for lane in hot_path.lanes) > 1
     for each in bound:
         each.close()
+
+
+def test_a_thread_gives_way_alone_and_with_what_it_starts() -> None:
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    seen: list[int] = []
+
+    def give_way_and_start_another() -> None:
+        lanes_module.give_way()
+        seen.append(nice())
+        other = threading.Thread(target=lambda: seen.append(nice()))
+        other.start()
+        other.join()
+
+    before = nice()
+    thread = threading.Thread(target=give_way_and_start_another)
+    thread.start()
+    thread.join()
+    assert seen == [min(before + lanes_module.GIVEN_WAY_NICE, 19)] * 2
+    assert nice() == before
