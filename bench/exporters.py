@@ -2,14 +2,15 @@
 prometheus_client.
 
 Each holds so many label sets of one counter, or of one histogram with the same buckets, as make
-the sample lines wanted. This process then scrapes each over HTTP, plain; `bytes_per_set` is what
-the process scraped has grown by since it was empty, with everything that a scrape keeps.
+the sample lines wanted. This process then scrapes them in turns over HTTP, plain; `bytes_per_set`
+is what the process scraped has grown by since it was empty, with everything that a scrape keeps.
 
 What a histogram takes of memory shows only where there are many: a daemon is filled with as many
 label sets of one histogram with 20 finite buckets as a label may have values, and scraped too.
 Nothing else is born with them, so all the growth is theirs.
 """
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -134,25 +135,33 @@ def check_all_held(holder: Holder, label_sets: int, lines: int) -> None:
             raise BenchError(f"{told} lines of {lines} were born")
 
 
-def measure(subject: str, kind: str, label_sets: int, scrapes: int) -> Held:
-    """Fill one and scrape it."""
+def measure(subjects: Sequence[str], kind: str, label_sets: int, scrapes: int) -> list[Held]:
+    """Fill them all, and scrape them in turns, so that a machine's moods hit all alike."""
     lines = label_sets * LINES_PER_SET[kind]
-    with started(subject, kind, label_sets) as holder:
-        before = holder.rss_bytes()
-        url = fill(holder, kind, label_sets)
-        result = scraped(url, scrapes + 1)
-        grown = holder.rss_bytes() - before
-        check_all_held(holder, label_sets, lines)
-    return Held(
-        kind,
-        subject,
-        label_sets,
-        lines,
-        result.bytes,
-        result.seconds[0],
-        result.seconds[1:],
-        grown / label_sets,
-    )
+    with contextlib.ExitStack() as running:
+        holders = [
+            running.enter_context(started(subject, kind, label_sets)) for subject in subjects
+        ]
+        before = [holder.rss_bytes() for holder in holders]
+        urls = [fill(holder, kind, label_sets) for holder in holders]
+        rounds = [[scraped(url, 1) for url in urls] for _ in range(scrapes + 1)]
+        grown = [holder.rss_bytes() - empty for holder, empty in zip(holders, before, strict=True)]
+        for holder in holders:
+            check_all_held(holder, label_sets, lines)
+    seconds = [[turn[at].seconds[0] for turn in rounds] for at in range(len(subjects))]
+    return [
+        Held(
+            kind,
+            subject,
+            label_sets,
+            lines,
+            rounds[-1][at].bytes,
+            seconds[at][0],
+            seconds[at][1:],
+            grown[at] / label_sets,
+        )
+        for at, subject in enumerate(subjects)
+    ]
 
 
 def goals(all_held: Sequence[Held]) -> list[Goal]:
@@ -213,11 +222,11 @@ def main(lines: int, scrapes: int, histograms: int, json_path: str | None) -> No
     if StatsdExporter.program():
         subjects.insert(1, StatsdExporter.name)
     all_held = [
-        measure(subject, kind, label_sets_for(kind, lines), scrapes)
+        each
         for kind in KINDS
-        for subject in subjects
+        for each in measure(subjects, kind, label_sets_for(kind, lines), scrapes)
     ]
-    many = measure(SUBJECT, "histograms", histograms, scrapes=1)
+    [many] = measure([SUBJECT], "histograms", histograms, scrapes=1)
     result = Result(all_held, many, [*goals(all_held), memory_goal(many)])
     harness.emit(result, text(result), json_path)
 
