@@ -5,11 +5,18 @@ The square brackets around an IPv6 address are the rule of RFC 3986, section 3.2
 
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, NamedTuple
 
 ALLOWED: Final = "HOST:PORT, [IPv6]:PORT or :PORT, with a port from 0 to 65535"
 """What `parse` takes, for messages and reference pages."""
+
+NETWORKS_ALLOWED: Final = "nothing, or at most 64 networks with commas between: 10.0.0.0/8,::1"
+"""What `networks` takes."""
+
+NETWORKS_LIMIT: Final = 64
+
+Network = IPv4Network | IPv6Network
 
 _SHAPE: Final = re.compile(
     r"""
@@ -53,6 +60,17 @@ def parse(text: str) -> Address:
     elif _ONLY_DIGITS_AND_DOTS.fullmatch(host):
         IPv4Address(host)
     return Address(host, int(shape["port"]))
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """The networks of a text with commas between them; a plain address is a network of its own.
+
+    Raises ValueError for anything else than `NETWORKS_ALLOWED`, bits behind a prefix among them.
+    """
+    parts = text.split(",") if text.strip() else []
+    if len(parts) > NETWORKS_LIMIT:
+        raise ValueError(f"{len(parts)} networks are too many")
+    return tuple(ip_network(part.strip()) for part in parts)
 
 
 def every_interface() -> str:

@@ -52,6 +52,15 @@ def _check_address(text: str) -> None:
     address.parse(text)
 
 
+def _check_address_or_none(text: str) -> None:
+    if text:
+        address.parse(text)
+
+
+def _check_networks(text: str) -> None:
+    address.networks(text)
+
+
 def _check_label_name(name: str) -> None:
     if not name or naming.label_name(name) != name:
         raise ValueError(name)
@@ -79,6 +88,25 @@ def _check_buckets(bounds: tuple[float, ...]) -> None:
 
 # What msgspec cannot say: `check` raises ValueError, `allowed` is the text for people.
 HostPort = Annotated[str, Meta(extra={"check": _check_address, "allowed": address.ALLOWED})]
+HostPortOrNone = Annotated[
+    str,
+    Meta(extra={"check": _check_address_or_none, "allowed": f"nothing, or {address.ALLOWED}"}),
+]
+Networks = Annotated[
+    str, Meta(extra={"check": _check_networks, "allowed": address.NETWORKS_ALLOWED})
+]
+SocketPath = Annotated[
+    str,
+    Meta(
+        # sun_path of unix(7) has 108 bytes, with a NUL at its end
+        pattern=r"\A(/[\x01-\x7e]{1,106})?\Z",
+        extra={"allowed": "nothing, or an absolute path of at most 107 ASCII characters"},
+    ),
+]
+FilePath = Annotated[
+    str,
+    Meta(pattern=r"\A(/[^\0]*)?\Z", extra={"allowed": "nothing, or an absolute path"}),
+]
 LabelName = Annotated[
     str,
     Meta(
@@ -143,6 +171,50 @@ class Statsd(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     udp: Annotated[
         HostPort, Meta(description="Where StatsD lines and JSON events are received over UDP.")
     ] = "127.0.0.1:8125"
+    unix: Annotated[
+        SocketPath, Meta(description="Where they are received over a unix datagram socket.")
+    ] = ""
+    unix_mode: Annotated[
+        str,
+        Meta(
+            pattern=r"\A0[0-7]{3}\Z",
+            description="Permissions of that socket: who may write to it may send.",
+            extra={"allowed": "an octal number of four digits, 0 first"},
+        ),
+    ] = "0666"
+    unix_group: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[a-z0-9_.$-]{0,64}\Z",
+            description="Group that owns that socket; nothing: the daemon's own.",
+            extra={"allowed": "nothing, or the name or number of a group"},
+        ),
+    ] = ""
+    tcp: Annotated[
+        HostPortOrNone, Meta(description="Where lines are received over TCP, one after the other.")
+    ] = ""
+    tcp_connections: Annotated[
+        int, Meta(ge=1, le=65536, description="Concurrent TCP connections; one more is closed.")
+    ] = 1024
+    tcp_idle_seconds: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="A TCP connection silent for that long is closed."),
+    ] = 300.0
+    tcp_line_bytes: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=65_536,
+            description="Longest line over TCP; a longer one is refused, and what follows it read.",
+        ),
+    ] = 8192
+    allow_from: Annotated[
+        Networks,
+        Meta(
+            description="Networks whose datagrams and TCP connections are taken, with commas"
+            " between them; nothing: all."
+        ),
+    ] = ""
     receive_buffer_bytes: Annotated[
         int,
         Meta(
@@ -223,6 +295,18 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0, le=300, description="Time that requests in flight get to finish at the end."),
     ] = 5.0
+    concurrent_scrapes: Annotated[
+        int, Meta(ge=1, le=64, description="Scrapes under way at once; further ones wait.")
+    ] = 8
+    security_file: Annotated[
+        FilePath,
+        Meta(
+            description="TLS and passwords, in the words of Prometheus' web configuration file.",
+        ),
+    ] = ""
+    reload: Annotated[
+        bool, Meta(description="Let `POST /-/reload` load the configuration anew, as SIGHUP does.")
+    ] = False
 
 
 class SeriesOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -234,6 +318,27 @@ class SeriesOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     buckets: Buckets | None = None
     extra_labels: tuple[LabelName, ...] = ()
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What outlives a restart."""
+
+    path: Annotated[
+        FilePath,
+        Meta(
+            description="File that keeps all series over a restart; nothing: `llmstatsd.state` in"
+            " $STATE_DIRECTORY where systemd sets that, else none.",
+            extra={"flag": "--state"},
+        ),
+    ] = ""
+    interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Time from one writing of it to the next: what a crash may lose.",
+        ),
+    ] = 10.0
 
 
 class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +369,13 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to stderr."""
 
+    format: Annotated[
+        Literal["auto", "text", "journal", "json"],
+        Meta(
+            description="How messages are written: with a time, with a level for the journal, or"
+            " as one JSON object a line; `auto` is `journal` where stderr is the journal."
+        ),
+    ] = "auto"
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="The least severe messages that are written."),
@@ -389,6 +501,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aliases: dict[LabelName, dict[LabelValue, LabelValue]] = {}
     pinned: dict[LabelName, tuple[LabelValue, ...]] = {}
     series: dict[str, SeriesOptions] = {}
+    state: State = State()
     host: Host = Host()
     gpu: Gpu = Gpu()
     log: Log = Log()
