@@ -139,9 +139,10 @@ def measure(subjects: Sequence[str], kind: str, label_sets: int, scrapes: int) -
     """Fill them all, and scrape them in turns, so that a machine's moods hit all alike."""
     lines = label_sets * LINES_PER_SET[kind]
     with contextlib.ExitStack() as running:
-        holders = [
-            running.enter_context(started(subject, kind, label_sets)) for subject in subjects
-        ]
+        holders = []
+        for subject in subjects:
+            holders.append(holder := started(subject, kind, label_sets))
+            running.enter_context(holder)
         before = [holder.rss_bytes() for holder in holders]
         urls = [fill(holder, kind, label_sets) for holder in holders]
         rounds = [[scraped(url, 1) for url in urls] for _ in range(scrapes + 1)]

@@ -1194,6 +1194,7 @@ cdef class Lane:
         `is_batch` unless the lines are those of a datagram that is being taken already.
         """
         cdef int count = self._hot.left_count, at
+        cdef uint32_t newest = self._newest
         cdef Left *lefts = <Left *>malloc(count * sizeof(Left) + 1)
         if lefts == NULL:
             raise MemoryError
@@ -1205,7 +1206,8 @@ cdef class Lane:
                 if is_batch and lefts[at].datagram != self._hot.left_of:
                     self._hot.left_of = lefts[at].datagram
                     self._slow.begin_datagram()
-                self._take_one(&lefts[at])
+                if newest == self._newest or not self._took_again(&lefts[at]):
+                    self._take_one(&lefts[at])
         finally:
             free(lefts)
         return 0
@@ -1213,14 +1215,14 @@ cdef class Lane:
     cdef int _take_one(self, const Left *left) except -1:
         if left.is_whole:
             self._slow.take_datagram((<char *>left.at)[: left.length], self._feed_lines)
-        elif not self._took_again(left) and not (
-            self._foldings and self._took_folding(left.at, left.length)
-        ):
+        elif not (self._foldings and self._took_folding(left.at, left.length)):
             self._slow.take(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
         return 0
 
     cdef bint _took_again(self, const Left *left) noexcept:
         """Whether the hot path takes a line by now, as one like it was left before this one."""
+        if left.is_whole:
+            return False
         cdef Hot *hot = &self._hot
         cdef const char *at = hot.at
         pthread_mutex_lock(&hot.mutex)
