@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from llmstatsd.intake.sockets import IntakeStats, DatagramSocket
+from llmstatsd.intake.sockets import DatagramSocket, IntakeStats
 
 RECEIVE_TIMEOUT_SECONDS: Final = 0.1
 """How long a lane without datagrams waits before it looks whether it shall stop."""

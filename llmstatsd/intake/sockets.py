@@ -175,9 +175,7 @@ def _bind(host: str, port: int, is_shared: bool) -> socket.socket:
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _bound(
-    family: socket.AddressFamily, place: tuple[Any, ...], is_shared: bool
-) -> socket.socket:
+def _bound(family: socket.AddressFamily, place: tuple[Any, ...], is_shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if is_shared:

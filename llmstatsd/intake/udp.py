@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, Protocol
 
-from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, IntakeStats, DatagramSocket
+from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, DatagramSocket, IntakeStats
 
 QUEUE_DATAGRAMS: Final = 1024
 """Bound of the queue between asyncio-dgram and the consumer.

@@ -66,7 +66,7 @@ class SocketFile:
         """Remove it, unless another stands in its place or nothing does."""
         with suppress(OSError):
             if _identity(self._path) == self._identity:
-                os.unlink(self._path)
+                Path(self._path).unlink()
 
 
 def bind(path: str, mode: int, group: str) -> UnixSocket:
@@ -84,7 +84,7 @@ def bind(path: str, mode: int, group: str) -> UnixSocket:
         file = SocketFile(path)
         try:
             os.chown(path, -1, number, follow_symlinks=False)
-            os.chmod(path, mode)
+            Path(path).chmod(mode)
         except OSError:
             file.remove()
             raise
@@ -115,7 +115,7 @@ def _remove_stale(path: str) -> None:
     if outcome != errno.ECONNREFUSED:
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     if _identity(path) == (found.st_dev, found.st_ino):
-        os.unlink(path)
+        Path(path).unlink()
 
 
 def _identity(path: str) -> tuple[int, int]:
