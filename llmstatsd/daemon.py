@@ -437,8 +437,7 @@ def _bind_tcp(config: Config) -> socket.socket:
     try:
         return tcp.bind(*address.parse(config.statsd.tcp))
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
-        raise BindError(f"cannot bind TCP {config.statsd.tcp}: {reason}") from error
+        raise BindError(f"cannot bind TCP {config.statsd.tcp}: {error.strerror}") from error
 
 
 def _bind_web(web: WebServer, config: Config) -> str:

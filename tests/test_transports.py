@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_clients_reach_the_unix_socket(start_daemon: StartDaemon, path: str) -> 
     client.increment("llm.fallback")
     client.close_socket()
     with Client(socket=path) as own:
-        own.event(fallback=True)
+        own.send(fallback=True)
     subprocess.run(
         [sys.executable, "-m", "llmstatsd", "send", "llm_fallback_total:2|c"],
         env={**os.environ, "LLMSTATSD_SOCKET": path},
@@ -198,9 +199,8 @@ def test_one_connection_more_and_a_silent_one_are_closed_and_counted(
     daemon = start_daemon("--statsd-tcp", "127.0.0.1:0", *limits)
     with connected(daemon) as first:
         first.sendall(b"llm_fallback_total:1|c\n")
-        with connected(daemon) as second, pytest.raises(ConnectionResetError):
+        with connected(daemon) as second, suppress(ConnectionResetError):
             assert second.recv(1) == b""
-            raise ConnectionResetError  # an orderly end is as good
         assert first.recv(1) == b""
     daemon.wait_for_value(1, "llmstatsd_tcp_idle_connections_total")
     assert daemon.value("llmstatsd_tcp_refused_connections_total", reason="limit") == 1

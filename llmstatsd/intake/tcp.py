@@ -11,7 +11,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from llmstatsd.address import every_interface
 from llmstatsd.intake.senders import Senders
@@ -116,7 +116,7 @@ class TcpIntake:
         """Take in what has been sent, for DRAIN_SECONDS at most, and close everything."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
-        while self._bug is None and self._anything_waits() and loop.time() < deadline:
+        while self._bug is None and self._anything_waits() and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
@@ -183,17 +183,15 @@ class _Connection(asyncio.BufferedProtocol):
         return number
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(transport)
         intake = self._intake
         peer = transport.get_extra_info("peername")
         # A sender that has gone already has no address any more; what it sent is read.
         refusal = intake.refusal(peer[0]) if peer else None
         if refusal is not None:
             intake.stats.refused[refusal] += 1
-            transport.abort()
+            cast("asyncio.Transport", transport).abort()
             return
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not derived from it
         intake.connections.add(self)
         intake.stats.accepted += 1
         intake.stats.open += 1
@@ -250,7 +248,7 @@ class _Connection(asyncio.BufferedProtocol):
         return self._intake.take(lines)
 
     def _finished(self, lines: list[bytes]) -> list[bytes]:
-        """The lines that end in a read, the first with what came of it before, without long ones."""
+        """The lines that end in a read, the first with its beginning, without long ones."""
         if self._is_skipping:
             self._is_skipping = False
             del lines[0]
