@@ -149,7 +149,14 @@ class TcpIntake:
         except Exception as error:  # noqa: BLE001 whatever it is, `run` raises it
             self._bug = error
             self._has_ended.set()
+            for connection in self.connections:
+                connection.pause()
         return self._bug is None
+
+    @property
+    def has_bug(self) -> bool:
+        """Whether `feed` has raised, so that nothing is read until `go_on`."""
+        return self._bug is not None
 
     def _anything_waits(self) -> bool:
         """Whether a connection waits to be accepted, or bytes to be read."""
@@ -207,9 +214,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._heard_at = self._loop.time()
         self._intake.stats.bytes += nbytes
         is_well = self._take(bytes(memoryview(self._intake.buffer)[:nbytes]))
-        if not is_well:
-            transport.pause_reading()
-        elif nbytes == READ_BYTES:
+        if is_well and nbytes == READ_BYTES:
             transport.pause_reading()
             self._loop.call_soon(self.go_on)
 
@@ -230,9 +235,15 @@ class _Connection(asyncio.BufferedProtocol):
         self._intake.stats.open -= 1
 
     def go_on(self) -> None:
-        """Read again, unless it is closed."""
+        """Read again, unless it is closed or has to wait."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not self._intake.has_bug:
+            transport.resume_reading()
+
+    def pause(self) -> None:
+        """Read no more until `go_on`."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._transport.pause_reading()
 
     def close(self) -> None:
         """Close it; a line that is not whole is lost and counted."""
