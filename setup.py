@@ -12,7 +12,11 @@ from setuptools import Extension, setup
 
 MODULES = ("series", "exposition", "intake")
 HEADERS = [
-    f"llmstatsd/{name}" for name in ("batch.h", "batch.pxd", "series/scan.h", "series/compiled.pxd")
+    f"llmstatsd/{name}"
+    for name in (
+        *("batch.h", "batch.pxd", "intake/senders.h"),
+        *("series/scan.h", "series/compiled.pxd"),
+    )
 ]
 
 # The sums are those of Python, bit by bit: nothing is fused.

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import uvloop
@@ -18,8 +19,10 @@ from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
-from llmstatsd.intake import sockets
+from llmstatsd.intake import sockets, tcp, unix
 from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
+from llmstatsd.intake.senders import Senders, is_loopback
+from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
@@ -62,14 +65,17 @@ class Daemon:
         self._owns_process = owns_process
         twin = lanes.choose(config.statsd.lane)
         self._store = _store(config, twin)
-        self._hot_path, self._intake = self._take_in_by(twin, _bind_udp(config, twin))
+        self._hot_path, self._intake, self._tcp = self._take_in_by(twin, *_bind(config, twin))
         self._is_ready = False
         self._stopping = asyncio.Event()
+        self._has_portable = asyncio.Event()
         self._born = self._store.ledger.born
         self._logged: dict[str, tuple[float, int]] = {}
         self._web_stats = WebStats()
         self._gpus = GpuCollector(config.gpu.interval_seconds)
         self._telemetry = Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
+        if self._tcp is not None:
+            self._telemetry.tcp = self._tcp.stats
         exposition = Exposition(
             self._store, list(self._collectors()), renderers.renderers(twin.name)
         )
@@ -80,19 +86,40 @@ class Daemon:
             stats=self._web_stats,
         )
         self._web = WebServer(app, config.http)
-        self._web_address = _bind_web(self._web, config)
+        try:
+            self._web_address = _bind_web(self._web, config)
+        except BindError:
+            self._close_sockets()
+            raise
 
     def _take_in_by(
-        self, twin: lanes.Twin, bound: list[sockets.UdpSocket]
-    ) -> tuple[lanes.HotPath, UdpIntake | LaneIntake]:
+        self,
+        twin: lanes.Twin,
+        bound: list[sockets.DatagramSocket],
+        listener: socket.socket | None,
+    ) -> tuple[lanes.HotPath, UdpIntake | LaneIntake, TcpIntake | None]:
         statsd = self._config.statsd
         if twin is lanes.PORTABLE:
             portable = HotPath(self._store, _dialect(self._config), statsd.cache_entries)
-            return portable, UdpIntake(bound, portable.feed_together)
+            intake = UdpIntake(bound, portable.feed_together)
+            return portable, intake, self._tcp_intake(listener, portable.feed_together)
+        count = len(bound) + (listener is not None)
         compiled = lanes.CompiledHotPath(
-            self._store, _dialect(self._config), statsd.cache_entries, statsd.lanes
+            self._store, _dialect(self._config), statsd.cache_entries, count
         )
-        return compiled, LaneIntake(bound, compiled.lanes)
+        # A lane is fed by one thread: the last one, where there is TCP, by the loop's.
+        own = compiled.lanes[: len(bound)]
+        last = compiled.lanes[-1].feed_together
+        return compiled, LaneIntake(bound, own), self._tcp_intake(listener, last)
+
+    def _tcp_intake(
+        self, listener: socket.socket | None, feed: Callable[[Sequence[bytes]], None]
+    ) -> TcpIntake | None:
+        if listener is None:
+            return None
+        statsd = self._config.statsd
+        limits = TcpLimits(statsd.tcp_connections, statsd.tcp_idle_seconds, statsd.tcp_line_bytes)
+        return TcpIntake(listener, limits, feed, _senders(self._config))
 
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
@@ -103,6 +130,8 @@ class Daemon:
         for number in ends:
             loop.add_signal_handler(number, self._stopping.set)
         await self._intake.start()
+        if self._tcp is not None:
+            await self._tcp.start()
         if self._owns_process and isinstance(self._intake, LaneIntake):
             give_way()
         tasks = [
@@ -110,6 +139,8 @@ class Daemon:
             asyncio.create_task(self._web.serve(), name="web"),
             asyncio.create_task(self._keep_time(), name="time"),
         ]
+        if self._tcp is not None:
+            tasks.append(asyncio.create_task(self._take_lines_in(self._tcp), name="tcp"))
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
@@ -134,8 +165,20 @@ class Daemon:
             self._is_ready = not self._stopping.is_set()
             await self._intake.run()
 
+    async def _take_lines_in(self, lines: TcpIntake) -> None:
+        """TCP has a lane, and so a bug in it is one of that lane: all of them give way."""
+        try:
+            await lines.run()
+        except Exception as error:
+            if not isinstance(self._intake, LaneIntake):
+                raise
+            self._intake.fail(error)
+            await self._has_portable.wait()
+            await lines.run()
+
     async def _fall_back(self) -> None:
         """Go on by the portable lane, with the same sockets, cells and counts."""
+        self._intake.settle()
         self._hot_path.settle()
         statsd = self._config.statsd
         hot_path = HotPath(
@@ -145,29 +188,40 @@ class Daemon:
         intake = UdpIntake(self._intake.sockets, hot_path.feed_together, self._intake.stats)
         self._hot_path = self._telemetry.hot_path = hot_path
         self._intake = self._telemetry.intake = intake
+        if self._tcp is not None:
+            self._tcp.go_on(hot_path.feed_together)
+        self._has_portable.set()
         await intake.start()
         logger.warning("ready again: lane=%s", hot_path.lane)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        intake, web, time = tasks
+        _, _, time, *_ = tasks
+        if self._tcp is not None:
+            await self._tcp.stop()
         await self._intake.stop()
+        self._has_portable.set()
         self._web.stop()
         time.cancel()
-        ended = await asyncio.gather(intake, web, time, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         self._say_stopped()
-        for each in self._intake.sockets:
-            each.close()
+        self._close_sockets()
         self._gpus.stop()
         for outcome in ended:
             if isinstance(outcome, Exception):
                 raise outcome
+
+    def _close_sockets(self) -> None:
+        for each in self._intake.sockets:
+            each.close()
+        if self._tcp is not None:
+            self._tcp.close()
 
     def _say_stopped(self) -> None:
         memory = sockets.memory_of(self._intake.sockets)
         stats = self._hot_path.stats
         logger.info(
             "stopped: %d datagrams, %d lines, %d refused, %d dropped by the kernel",
-            stats.datagrams,
+            stats.datagrams - self._telemetry.tcp.pieces,
             stats.lines,
             sum(stats.refused.values()),
             memory.drops if memory else 0,
@@ -187,12 +241,14 @@ class Daemon:
         first = self._intake.sockets[0]
         host, port = first.address
         logger.info(
-            "llmstatsd %s ready: lane=%s statsd_udp=%s http=%s",
+            "llmstatsd %s ready: lane=%s statsd_udp=%s http=%s%s",
             __version__,
             self._hot_path.lane,
             address.Address(host, port),
             self._web_address,
+            "".join(self._further_places()),
         )
+        self._warn_of_open_doors()
         if self._config.statsd.lane == "auto" and (reason := lanes.why_missing()):
             logger.info("the portable lane runs, since %s", reason)
         asked, granted = first.asked_buffer_bytes, first.buffer_bytes
@@ -204,6 +260,26 @@ class Daemon:
                 asked,
                 asked,
             )
+
+    def _further_places(self) -> Iterator[str]:
+        for each in self._intake.sockets:
+            if isinstance(each, unix.UnixSocket):
+                yield f" statsd_unix={each.path}"
+        if self._tcp is not None:
+            yield f" statsd_tcp={address.Address(*self._tcp.address)}"
+
+    def _warn_of_open_doors(self) -> None:
+        places = {each.address for each in self._intake.sockets if each.transport == "udp"}
+        named = [("UDP", place) for place in sorted(places)]
+        if self._tcp is not None:
+            named.append(("TCP", self._tcp.address))
+        for transport, (host, port) in named:
+            if not self._config.statsd.allow_from and not is_loopback(host):
+                logger.warning(
+                    "everybody who reaches %s %s may send: statsd.allow_from can name who may",
+                    transport,
+                    address.Address(host, port),
+                )
 
     async def _keep_time(self) -> None:
         loop = asyncio.get_running_loop()
@@ -317,13 +393,51 @@ def _dialect(config: Config) -> Dialect:
     )
 
 
-def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.UdpSocket]:
+def _senders(config: Config) -> Senders | None:
+    networks = address.networks(config.statsd.allow_from)
+    return Senders(networks) if networks else None
+
+
+def _bind(
+    config: Config, twin: lanes.Twin
+) -> tuple[list[sockets.DatagramSocket], socket.socket | None]:
+    """The datagram sockets, UDP first, and the TCP listener; all of them or BindError."""
+    statsd = config.statsd
+    bound = _bind_udp(config, twin)
+    try:
+        if statsd.unix:
+            bound.append(_bind_unix(config))
+        return bound, _bind_tcp(config) if statsd.tcp else None
+    except BindError:
+        for each in bound:
+            each.close()
+        raise
+
+
+def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.DatagramSocket]:
     statsd = config.statsd
     count = 1 if twin is lanes.PORTABLE else statsd.lanes
     try:
-        return sockets.bind(*address.parse(statsd.udp), statsd.receive_buffer_bytes, count)
+        return sockets.bind(
+            *address.parse(statsd.udp), statsd.receive_buffer_bytes, count, _senders(config)
+        )
     except OSError as error:
         raise BindError(f"cannot bind UDP {config.statsd.udp}: {error.strerror}") from error
+
+
+def _bind_unix(config: Config) -> unix.UnixSocket:
+    statsd = config.statsd
+    try:
+        return unix.bind(statsd.unix, int(statsd.unix_mode, 8), statsd.unix_group)
+    except OSError as error:
+        raise BindError(f"cannot bind unix socket {statsd.unix}: {error.strerror}") from error
+
+
+def _bind_tcp(config: Config) -> socket.socket:
+    try:
+        return tcp.bind(*address.parse(config.statsd.tcp))
+    except OSError as error:
+        raise BindError(f"cannot bind TCP {config.statsd.tcp}: {error.strerror}") from error
 
 
 def _bind_web(web: WebServer, config: Config) -> str:

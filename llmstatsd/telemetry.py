@@ -8,7 +8,7 @@ datagrams -> lines = accepted + refused (by reason) + set aside (by kind) -> sam
 
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Final
 
@@ -24,6 +24,7 @@ from llmstatsd import __version__
 from llmstatsd.catalog import CATALOG, OTHER
 from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneIntake
+from llmstatsd.intake.tcp import TcpStats
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
@@ -50,10 +51,12 @@ class Telemetry(Collector):
     hot_path: HotPath
     store: Store
     web: WebStats
+    tcp: TcpStats = field(default_factory=TcpStats)
 
     def collect(self) -> list[Metric]:
         """The families in stage order, all read at one time, so that the ladder adds up."""
         self.hot_path.settle()
+        self.intake.settle()
         return list(self._families(self.hot_path.stats))
 
     def _families(self, lines: LineStats) -> Iterator[Metric]:
@@ -66,8 +69,12 @@ class Telemetry(Collector):
 
     def _intake(self, lines: LineStats) -> Iterator[Metric]:
         intake = self.intake.stats
-        yield _counter("datagrams", "Datagrams received.", lines.datagrams)
-        yield _counter("received_bytes", "Bytes of datagrams received.", lines.bytes)
+        tcp = self.tcp  # whose pieces the hot path counts as datagrams
+        yield _counter("datagrams", "Datagrams received.", lines.datagrams - tcp.pieces)
+        yield _counter(
+            "received_bytes", "Bytes of datagrams received.", lines.bytes - tcp.piece_bytes
+        )
+        yield from self._transports()
         memory = sockets.memory_of(self.intake.sockets)
         if memory is not None:
             yield _counter(
@@ -99,6 +106,48 @@ class Telemetry(Collector):
             "lane_failures",
             "Compiled lanes that ended by a bug, so that the portable one took over.",
             intake.lane_failures,
+        )
+        yield from self._tcp()
+
+    def _transports(self) -> Iterator[Metric]:
+        datagrams, size = {"udp": 0, "unix": 0}, {"udp": 0, "unix": 0, "tcp": self.tcp.bytes}
+        foreign = too_long = 0
+        for each in self.intake.sockets:
+            datagrams[each.transport] += each.stats.datagrams
+            size[each.transport] += each.stats.bytes
+            foreign += each.stats.foreign
+            too_long += each.stats.too_long
+        yield _counters(
+            "transport_datagrams", "Datagrams received, by socket.", "transport", datagrams.items()
+        )
+        yield _counters("transport_bytes", "Bytes received.", "transport", size.items())
+        yield _counters(
+            "refused_datagrams",
+            "Datagrams refused as a whole, by reason.",
+            "reason",
+            (("foreign", foreign), ("too_long", too_long)),
+        )
+
+    def _tcp(self) -> Iterator[Metric]:
+        tcp = self.tcp
+        yield _counter("tcp_accepted_connections", "TCP connections taken.", tcp.accepted)
+        yield _counters(
+            "tcp_refused_connections",
+            "TCP connections closed at once, by reason.",
+            "reason",
+            tcp.refused.items(),
+        )
+        yield _counter(
+            "tcp_idle_connections", "TCP connections closed because they were silent.", tcp.idle
+        )
+        yield _gauge("tcp_open_connections", "TCP connections open now.", tcp.open)
+        yield _gauge("tcp_open_connections_limit", "Most of them at once.", tcp.open_limit)
+        yield _counter("tcp_lines", "Lines over TCP, empty ones not counted.", tcp.lines)
+        yield _counters(
+            "tcp_refused_lines",
+            "Lines over TCP that were not read, by reason.",
+            "reason",
+            tcp.refused_lines.items(),
         )
 
     def _wire(self, stats: LineStats) -> Iterator[Metric]:

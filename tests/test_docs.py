@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from llmstatsd.catalog import CATALOG
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
-from llmstatsd.intake.sockets import IntakeStats, Memory
+from llmstatsd.intake.sockets import IntakeStats, Memory, SocketStats
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
@@ -74,8 +74,10 @@ def folded_store() -> tuple[lanes.HotPath, Store]:
 def families() -> Iterator[Metric]:
     """Every family of every collector that the daemon registers."""
     hot_path, store = folded_store()
-    bound = SimpleNamespace(buffer_bytes=4096, memory=lambda: Memory(0, 0))
-    intake = SimpleNamespace(stats=IntakeStats(), sockets=[bound])
+    bound = SimpleNamespace(
+        buffer_bytes=4096, memory=lambda: Memory(0, 0), transport="udp", stats=SocketStats()
+    )
+    intake = SimpleNamespace(stats=IntakeStats(), sockets=[bound], settle=lambda: None)
     yield from Telemetry(cast("UdpIntake", intake), hot_path, store, WebStats()).collect()
     yield from HostCollector("/").describe()
     yield from GpuCollector(5).describe()

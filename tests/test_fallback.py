@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -67,6 +69,33 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
         assert ("not ready: the portable lane takes over", False) in seen
     logging.getLogger("llmstatsd").removeHandler(watch)
     assert "ZeroDivisionError: a bug of the lane" in caplog.text
+
+
+async def test_a_bug_in_the_lane_of_tcp_ends_all_lanes_and_all_sockets_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise ZeroDivisionError("a bug of the lane")
+
+    caplog.set_level("INFO", "llmstatsd")
+    path = str(tmp_path / "dsd.sock")
+    places = {"--statsd-unix": path, "--statsd-tcp": "127.0.0.1:0"}
+    async with running(**{"--statsd-lane": "compiled"}, **places) as daemon:
+        assert daemon._tcp
+        _, writer = await asyncio.open_connection(*daemon._tcp.address)
+        writer.write(b"jobs:1|c\n")
+        await until(lambda: daemon._hot_path.stats.lines == 1)
+        monkeypatch.setattr(SlowPath, "begin_datagram", fail)
+        writer.write(b"lost:1|c\n")
+        await until(lambda: "ready again: lane=portable" in caplog.messages)
+        writer.write(b"jobs:2|c\n")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"jobs:4|c", path)
+        await until(lambda: daemon._hot_path.stats.lines == 3)
+        [jobs] = daemon._store.families["jobs_total"].cells.values()
+        assert jobs.value == 7  # type: ignore[attr-defined]
+        writer.close()
+    assert not os.path.lexists(path)  # noqa: ASYNC240 one look
 
 
 async def until(is_true: Any) -> None:

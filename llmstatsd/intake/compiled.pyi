@@ -1,7 +1,15 @@
 from collections.abc import Callable
 
 class Receiver:
-    def __init__(self, descriptor: int, feeder: object) -> None: ...
+    def __init__(
+        self,
+        descriptor: int,
+        feeder: object,
+        networks: bytes = b"",
+        may_be_long: bool = False,
+    ) -> None: ...
+    @property
+    def counts(self) -> tuple[int, int, int, int]: ...
     @property
     def turns(self) -> int: ...
     def stop(self, waiting: int) -> None: ...

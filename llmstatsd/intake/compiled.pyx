@@ -21,29 +21,43 @@ cdef extern from "<sys/socket.h>" nogil:
         void *iov_base
         size_t iov_len
 
+    struct sockaddr_storage:
+        pass
+
     struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
         iovec *msg_iov
         size_t msg_iovlen
+        int msg_flags
 
     struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
 
     int MSG_DONTWAIT
+    int MSG_TRUNC
     int MSG_WAITFORONE
     int recvmmsg(int sockfd, mmsghdr *messages, unsigned int count, int flags, void *timeout)
+
+
+cdef extern from "intake/senders.h" nogil:
+    struct Network:
+        pass
+
+    bint may_send(const sockaddr_storage *sender, const Network *networks, size_t count)
 
 
 cdef extern from *:
     """
     static inline int flag_is_set(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void flag_set(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
-    static inline void tick(uint64_t *count) { __atomic_store_n(count, *count + 1, __ATOMIC_RELAXED); }
+    static inline void tick(uint64_t *count, uint64_t more) { __atomic_store_n(count, *count + more, __ATOMIC_RELAXED); }
     static inline uint64_t ticks(const uint64_t *count) { return __atomic_load_n(count, __ATOMIC_RELAXED); }
     """
     bint flag_is_set(const int *flag) nogil
     void flag_set(int *flag) nogil
-    void tick(uint64_t *count) nogil
+    void tick(uint64_t *count, uint64_t more) nogil
     uint64_t ticks(const uint64_t *count) nogil
 
 
@@ -59,6 +73,9 @@ cdef class Receiver:
     """Reads one blocking datagram socket; `feeder` is a capsule, which outlives this.
 
     The socket has a receive timeout (SO_RCVTIMEO), which bounds how late `stop` is seen.
+    `networks` are those that may send, as senders.py makes them, empty for all; only with some does
+    the kernel write the senders' addresses. `may_be_long` for a socket whose datagrams may be over
+    LIMIT_BYTES: such a one is refused.
     """
 
     cdef int _descriptor
@@ -71,9 +88,22 @@ cdef class Receiver:
     cdef int _is_stopping
     cdef uint64_t _most
     cdef uint64_t _turns
+    cdef bytes _table
+    cdef const Network *_networks
+    cdef size_t _network_count
+    cdef bint _may_be_long
+    cdef sockaddr_storage _senders[BATCH_DATAGRAMS]
+    cdef uint64_t _datagram_count
+    cdef uint64_t _byte_count
+    cdef uint64_t _foreign_count
+    cdef uint64_t _long_count
 
-    def __cinit__(self, int descriptor, feeder):
+    def __cinit__(self, int descriptor, feeder, bytes networks=b"", bint may_be_long=False):
         cdef int number
+        self._table = networks  # keeps the rows
+        self._networks = <const Network *><const char *>networks
+        self._network_count = len(networks) // sizeof(Network)
+        self._may_be_long = may_be_long
         self._descriptor = descriptor
         self._capsule = feeder
         self._feeder = <Feeder *>PyCapsule_GetPointer(feeder, FEEDER)
@@ -95,6 +125,16 @@ cdef class Receiver:
     def turns(self):
         """Times the loop went round, timeouts included: it grows as long as the loop lives."""
         return ticks(&self._turns)
+
+    @property
+    def counts(self):
+        """Datagrams handed on, their bytes, foreign ones and too long ones."""
+        return (
+            ticks(&self._datagram_count),
+            ticks(&self._byte_count),
+            ticks(&self._foreign_count),
+            ticks(&self._long_count),
+        )
 
     def stop(self, uint64_t waiting):
         """Ask `run` to end: at most a receive timeout later, it takes what waits, and returns.
@@ -119,20 +159,53 @@ cdef class Receiver:
 
     cdef int _receive(self, int flags) except -1 nogil:
         """Take a batch in and return its size: 0 after a timeout or an error of some sender's."""
-        cdef int number
-        cdef int received = recvmmsg(
-            self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL
-        )
-        tick(&self._turns)
-        for number in range(received):
-            self._datagrams[number].length = self._messages[number].msg_len
+        cdef int number, kept, received
+        cdef uint64_t length = 0
+        if self._network_count:
+            self._ask_for_senders()
+        received = recvmmsg(self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL)
+        tick(&self._turns, 1)
         if received < 0:
             if errno == EAGAIN or errno == EINTR or errno == ECONNREFUSED:
                 return 0
             with gil:
                 raise OSError(errno, os.strerror(errno))
-        self._feeder.feed(self._feeder.lane, self._datagrams, received)
+        kept = received
+        if self._network_count or self._may_be_long:
+            kept = self._sift(received)
+        else:
+            for number in range(received):
+                self._datagrams[number].length = self._messages[number].msg_len
+        for number in range(kept):
+            length += self._datagrams[number].length
+        tick(&self._datagram_count, kept)
+        tick(&self._byte_count, length)
+        if kept:
+            self._feeder.feed(self._feeder.lane, self._datagrams, kept)
         return received
+
+    cdef void _ask_for_senders(self) noexcept nogil:
+        """Where the kernel writes addresses; it overwrites their lengths each time."""
+        cdef int number
+        for number in range(BATCH_DATAGRAMS):
+            self._messages[number].msg_hdr.msg_name = &self._senders[number]
+            self._messages[number].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+
+    cdef int _sift(self, int received) noexcept nogil:
+        """Place the datagrams that may be handed on one behind the other, and give their number."""
+        cdef int number, kept = 0
+        for number in range(received):
+            if self._network_count and not may_send(
+                &self._senders[number], self._networks, self._network_count
+            ):
+                tick(&self._foreign_count, 1)
+            elif self._messages[number].msg_hdr.msg_flags & MSG_TRUNC:
+                tick(&self._long_count, 1)
+            else:
+                self._datagrams[kept].data = <char *>self._places[number].iov_base
+                self._datagrams[kept].length = self._messages[number].msg_len
+                kept += 1
+        return kept
 
 
 @cython.final

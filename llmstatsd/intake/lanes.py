@@ -1,4 +1,4 @@
-"""UDP by compiled lanes: one socket and one thread for each, which works without the GIL.
+"""Datagrams by compiled lanes: one socket and one thread for each, which works without the GIL.
 
 Between the socket and the cells there is no queue: a lane reads up to 64 datagrams at once and
 adds them up before it reads again, so the kernel's receive buffer is the only place to wait.
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from llmstatsd.intake.sockets import IntakeStats, UdpSocket
+from llmstatsd.intake.sockets import DatagramSocket, IntakeStats
 
 RECEIVE_TIMEOUT_SECONDS: Final = 0.1
 """How long a lane without datagrams waits before it looks whether it shall stop."""
@@ -50,15 +50,20 @@ def give_way() -> None:
 
 
 class LaneIntake:
-    """Bound UDP sockets, each read by a thread of its own into a lane of its own."""
+    """Bound datagram sockets, each read by a thread of its own into a lane of its own."""
 
-    def __init__(self, sockets: Sequence[UdpSocket], lanes: Sequence[Lane]) -> None:
+    def __init__(self, sockets: Sequence[DatagramSocket], lanes: Sequence[Lane]) -> None:
         from llmstatsd.intake.compiled import Receiver
 
         self.sockets = tuple(sockets)
         self.stats = IntakeStats()
         self._receivers = [
-            Receiver(each.socket.fileno(), lane.feeder)
+            Receiver(
+                each.socket.fileno(),
+                lane.feeder,
+                each.senders.table if each.senders else b"",
+                each.transport == "unix",
+            )
             for each, lane in zip(sockets, lanes, strict=True)
         ]
         self._lanes = tuple(lanes)  # the feeders live as long as they do
@@ -87,6 +92,17 @@ class LaneIntake:
             await self.stop()
             raise LaneFailedError("a compiled lane ended by a bug of its own") from self._failure
 
+    def settle(self) -> None:
+        """Bring the stats of the sockets up to date with what the threads have counted."""
+        for receiver, each in zip(self._receivers, self.sockets, strict=True):
+            stats = each.stats
+            stats.datagrams, stats.bytes, stats.foreign, stats.too_long = receiver.counts
+
+    def fail(self, error: BaseException) -> None:
+        """End all lanes by a bug of one, or of who feeds a lane without a thread."""
+        self._failure = error
+        self._has_ended.set()
+
     async def stop(self) -> None:
         """Stop reading and take in all that was sent before."""
         for receiver, each in zip(self._receivers, self.sockets, strict=True):
@@ -99,5 +115,4 @@ class LaneIntake:
         try:
             run()
         except BaseException as error:  # noqa: BLE001 whatever ends a lane, the loop must know
-            self._failure = error
-            loop.call_soon_threadsafe(self._has_ended.set)
+            loop.call_soon_threadsafe(self.fail, error)

@@ -1,4 +1,4 @@
-"""Bound UDP sockets, and what the kernel tells of them."""
+"""Bound datagram sockets, and what the kernel tells of them."""
 
 import errno
 import socket
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from llmstatsd.address import every_interface
+from llmstatsd.intake.senders import Senders
 
 DATAGRAM_LIMIT_BYTES: Final = 65_535
 """Largest UDP payload with its headers, by the 16-bit length field of RFC 768."""
@@ -44,18 +45,40 @@ class IntakeStats:
     lane_failures: int = 0
 
 
-class UdpSocket:
-    """A bound socket, which stays open until `close`, whoever reads it meanwhile."""
+@dataclass(slots=True)
+class SocketStats:
+    """What came in by one socket: datagrams that were handed on, and those that were not.
+
+    `foreign` ones came from no network that may send; `too_long` ones were over
+    DATAGRAM_LIMIT_BYTES, which only a unix socket lets through.
+    """
+
+    datagrams: int = 0
+    bytes: int = 0
+    foreign: int = 0
+    too_long: int = 0
+
+
+class DatagramSocket:
+    """A bound UDP socket, which stays open until `close`, whoever reads it meanwhile.
+
+    `senders` are the networks that it takes datagrams from, None for all.
+    """
+
+    transport = "udp"
 
     def __init__(
-        self, host: str, port: int, receive_buffer_bytes: int, *, is_shared: bool = False
+        self,
+        bound: socket.socket,
+        receive_buffer_bytes: int,
+        senders: Senders | None = None,
     ) -> None:
-        """Bind now; OSError names what the system says. Port 0 takes a free one.
-
-        A shared one leaves its address to further shared ones (SO_REUSEPORT).
-        """
-        self.socket = _bind(host, port, receive_buffer_bytes, is_shared)
+        """Take a bound socket over, whoever has bound it, and ask for its receive buffer."""
+        self.socket = bound
+        self.senders = senders
+        self.stats = SocketStats()
         self.asked_buffer_bytes = receive_buffer_bytes
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         # Linux accounts for twice of what is granted.
         self.buffer_bytes = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         """The receive buffer granted, in the terms it was asked for."""
@@ -75,6 +98,21 @@ class UdpSocket:
         fields = _MEMINFO.unpack(raw)
         return Memory(fields[_QUEUED], fields[_DROPS])
 
+    def take(self, datagram: bytes, host: str | None) -> bool:
+        """Whether a datagram of a sender may be handed on; it is counted either way.
+
+        `host` is its IP address; None where it has none, as on a unix socket.
+        """
+        if len(datagram) > DATAGRAM_LIMIT_BYTES:
+            self.stats.too_long += 1
+        elif self.senders is not None and not (host and self.senders.may_send(host)):
+            self.stats.foreign += 1
+        else:
+            self.stats.datagrams += 1
+            self.stats.bytes += len(datagram)
+            return True
+        return False
+
     def waiting_limit(self) -> int:
         """Most datagrams that can wait in the kernel now."""
         memory = self.memory()
@@ -86,16 +124,23 @@ class UdpSocket:
         self.socket.close()
 
 
-def bind(host: str, port: int, receive_buffer_bytes: int, count: int = 1) -> list[UdpSocket]:
+def bind(
+    host: str,
+    port: int,
+    receive_buffer_bytes: int,
+    count: int = 1,
+    senders: Senders | None = None,
+) -> list[DatagramSocket]:
     """So many sockets on one address, among which the kernel shares the senders out.
 
     OSError names what the system says. Port 0 takes a free one for all.
     """
-    bound = [UdpSocket(host, port, receive_buffer_bytes, is_shared=count > 1)]
+    first = _bind(host, port, count > 1)
+    bound = [DatagramSocket(first, receive_buffer_bytes, senders)]
     try:
         for _ in range(count - 1):
-            again = (*bound[0].address, receive_buffer_bytes)
-            bound.append(UdpSocket(*again, is_shared=True))
+            again = _bind(*bound[0].address, is_shared=True)
+            bound.append(DatagramSocket(again, receive_buffer_bytes, senders))
     except OSError:
         for each in bound:
             each.close()
@@ -103,7 +148,7 @@ def bind(host: str, port: int, receive_buffer_bytes: int, count: int = 1) -> lis
     return bound
 
 
-def memory_of(sockets: Iterable[UdpSocket]) -> Memory | None:
+def memory_of(sockets: Iterable[DatagramSocket]) -> Memory | None:
     """The kernel's account of all sockets together; None where there is none."""
     accounts = [each.memory() for each in sockets]
     known = [account for account in accounts if account is not None]
@@ -112,7 +157,7 @@ def memory_of(sockets: Iterable[UdpSocket]) -> Memory | None:
     return Memory(sum(each.queued_bytes for each in known), sum(each.drops for each in known))
 
 
-def _bind(host: str, port: int, receive_buffer_bytes: int, is_shared: bool) -> socket.socket:
+def _bind(host: str, port: int, is_shared: bool) -> socket.socket:
     """A socket on the first address of a name that this machine has, IPv4 before IPv6.
 
     Senders prefer IPv4 too, so that both mean the same `localhost`.
@@ -123,22 +168,16 @@ def _bind(host: str, port: int, receive_buffer_bytes: int, is_shared: bool) -> s
     places = sorted(found, key=lambda info: info[0] != socket.AF_INET)
     for number, (family, *_, place) in enumerate(places, 1):
         try:
-            return _bound(family, place, receive_buffer_bytes, is_shared)
+            return _bound(family, place, is_shared)
         except OSError as error:
             if error.errno not in _NOT_HERE or number == len(places):
                 raise
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _bound(
-    family: socket.AddressFamily,
-    place: tuple[Any, ...],
-    receive_buffer_bytes: int,
-    is_shared: bool,
-) -> socket.socket:
+def _bound(family: socket.AddressFamily, place: tuple[Any, ...], is_shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if is_shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

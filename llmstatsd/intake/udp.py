@@ -1,4 +1,4 @@
-"""UDP by asyncio-dgram: one socket, a short bounded queue, one consumer.
+"""Datagrams by asyncio-dgram: a few sockets, a short bounded queue, one consumer.
 
 uvloop hands over at most a few dozen datagrams in one turn of the loop, and the consumer takes all
 of them before the next turn. So under a flood the datagrams wait, and are lost, in one place: the
@@ -8,12 +8,13 @@ kernel's receive buffer, whose drops are read from the socket.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, Protocol
 
-from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, IntakeStats, UdpSocket
+from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, DatagramSocket, IntakeStats
 
 QUEUE_DATAGRAMS: Final = 1024
 """Bound of the queue between asyncio-dgram and the consumer.
@@ -30,11 +31,11 @@ DRAIN_STEP_DATAGRAMS: Final = 64
 
 
 class UdpIntake:
-    """Bound UDP sockets; `feed` gets the datagrams of one turn of the loop together."""
+    """Bound datagram sockets; `feed` gets the datagrams of one turn of the loop together."""
 
     def __init__(
         self,
-        sockets: Sequence[UdpSocket],
+        sockets: Sequence[DatagramSocket],
         feed: Callable[[Sequence[bytes]], None],
         stats: IntakeStats | None = None,
     ) -> None:
@@ -49,8 +50,9 @@ class UdpIntake:
         errors: asyncio.Queue[Exception] = asyncio.Queue(QUEUE_DATAGRAMS)
         drained = asyncio.Event()
         for each in self.sockets:
+            protocol = _BoundedProtocol(self._queue, errors, drained, self.stats, each)
             transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _BoundedProtocol(self._queue, errors, drained, self.stats),
+                partial(_itself, protocol),
                 sock=each.socket.dup(),  # a transport closes its socket when it ends
             )
             # asyncio-dgram's stub says protocol where its code says transport.
@@ -75,6 +77,9 @@ class UdpIntake:
             # What came in the same turn of the loop costs no further wake-up.
             feed([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
 
+    def settle(self) -> None:
+        """Bring everything that is counted up to date: here it always is."""
+
     async def stop(self) -> None:
         """Stop reading and feed all that was sent before: the queue, then what the kernel holds."""
         waiting = [each.waiting_limit() for each in self.sockets]
@@ -97,16 +102,27 @@ class UdpIntake:
             most_bytes -= len(datagram)
         return batch
 
-    async def _drain(self, source: UdpSocket, most: int) -> None:
+    async def _drain(self, source: DatagramSocket, most: int) -> None:
         source.socket.setblocking(False)
         for taken in range(most):
             try:
-                datagram = source.socket.recv(DATAGRAM_LIMIT_BYTES)
+                # One byte more shows whether it is too long.
+                datagram, sender = source.socket.recvfrom(DATAGRAM_LIMIT_BYTES + 1)
             except BlockingIOError:
                 return
-            self._feed([datagram])
+            if source.take(datagram, _host(sender)):
+                self._feed([datagram])
             if taken % DRAIN_STEP_DATAGRAMS == 0:
                 await asyncio.sleep(0)
+
+
+def _host(sender: Any) -> str | None:
+    """The IP address of a sender; None for one on a unix socket."""
+    return sender[0] if isinstance(sender, tuple) else None
+
+
+def _itself(protocol: "_BoundedProtocol") -> "_BoundedProtocol":
+    return protocol
 
 
 class _BoundedProtocol(Protocol):
@@ -118,17 +134,20 @@ class _BoundedProtocol(Protocol):
         errors: "asyncio.Queue[Exception]",
         drained: asyncio.Event,
         stats: IntakeStats,
+        source: DatagramSocket,
     ) -> None:
         super().__init__(queue, errors, drained)
+        self._source = source
+        self._queue = queue
         self._put = queue.put_nowait
         self._put_error = errors.put_nowait
         self._stats = stats
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        try:
-            self._put((data, addr))
-        except asyncio.QueueFull:
+        if self._queue.full():
             self._stats.queue_dropped += 1
+        elif self._source.take(data, _host(addr)):
+            self._put((data, addr))
 
     def error_received(self, exc: Exception) -> None:
         with suppress(asyncio.QueueFull):

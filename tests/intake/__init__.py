@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from llmstatsd.intake.lanes import LaneIntake
-from llmstatsd.intake.sockets import UdpSocket
+from llmstatsd.intake.sockets import DatagramSocket
 from llmstatsd.intake.udp import UdpIntake
 from tests import twins
 
@@ -19,7 +19,7 @@ def ignore(_: Sequence[bytes]) -> None:
     """Feed nothing."""
 
 
-def intake_of(lane: str, sockets: Sequence[UdpSocket], feed: Feed) -> Intake:
+def intake_of(lane: str, sockets: Sequence[DatagramSocket], feed: Feed) -> Intake:
     """An intake of a lane; in the compiled one, `feed` is called in its thread."""
     if lane == twins.PORTABLE:
         return UdpIntake(sockets, feed)

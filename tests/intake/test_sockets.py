@@ -5,24 +5,23 @@ import socket
 import pytest
 
 from llmstatsd.intake import sockets
-from llmstatsd.intake.sockets import UdpSocket
 
 
 def test_a_clamped_buffer_is_seen_in_what_was_granted() -> None:
-    bound = UdpSocket("127.0.0.1", 0, 1 << 30)
+    bound = sockets.bind("127.0.0.1", 0, 1 << 30)[0]
     assert bound.buffer_bytes < bound.asked_buffer_bytes
     bound.close()
 
 
 def test_a_port_in_use_is_an_os_error() -> None:
-    bound = UdpSocket("127.0.0.1", 0, 1 << 16)
+    bound = sockets.bind("127.0.0.1", 0, 1 << 16)[0]
     with pytest.raises(OSError, match="in use"):
-        UdpSocket("127.0.0.1", bound.address[1], 1 << 16)
+        sockets.bind("127.0.0.1", bound.address[1], 1 << 16)
     bound.close()
 
 
 def test_a_port_in_use_by_a_single_socket_is_not_shared() -> None:
-    bound = UdpSocket("127.0.0.1", 0, 1 << 16)
+    bound = sockets.bind("127.0.0.1", 0, 1 << 16)[0]
     with pytest.raises(OSError, match="in use"):
         sockets.bind("127.0.0.1", bound.address[1], 1 << 16, 2)
     bound.close()
@@ -49,7 +48,7 @@ def test_a_name_means_ipv4_where_it_has_both(monkeypatch: pytest.MonkeyPatch) ->
         (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 0)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-    bound = UdpSocket("localhost", 0, 1 << 16)
+    bound = sockets.bind("localhost", 0, 1 << 16)[0]
     assert bound.address[0] == "127.0.0.1"
     bound.close()
 
@@ -62,6 +61,6 @@ def test_an_address_that_is_not_here_gives_way_to_the_next(
         (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", 0, 0, 0)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-    bound = UdpSocket("both.test", 0, 1 << 16)
+    bound = sockets.bind("both.test", 0, 1 << 16)[0]
     assert bound.address[0] == "::1"
     bound.close()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llmstatsd.intake import sockets
-from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, UdpSocket
+from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES
 from llmstatsd.intake.udp import QUEUE_DATAGRAMS, UdpIntake
 from tests import twins
 
@@ -97,7 +97,7 @@ async def test_drops_of_the_kernel_are_read_from_the_socket() -> None:
 
 async def test_a_consumer_that_hangs_costs_counted_drops_and_no_memory() -> None:
     taken: list[bytes] = []
-    bound = UdpSocket("127.0.0.1", 0, 1 << 22)
+    bound = sockets.bind("127.0.0.1", 0, 1 << 22)[0]
     intake = UdpIntake([bound], taken.extend)
     await intake.start()  # and nobody runs the consumer
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
