@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -12,7 +13,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, address, garbage
+from llmstatsd import __version__, activation, address, garbage
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
@@ -21,6 +22,7 @@ from llmstatsd.host import HostCollector
 from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.notify import Notifier
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.store import SeriesRules, Store
@@ -52,7 +54,9 @@ class BindError(Exception):
 class Daemon:
     """One running daemon: sockets, hot path, store, web, and the work that time brings."""
 
-    def __init__(self, config: Config, *, owns_process: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, owns_process: bool = False, passed: activation.Passed | None = None
+    ) -> None:
         """Bind every socket; BindError names the one that fails.
 
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
@@ -60,9 +64,12 @@ class Daemon:
         """
         self._config = config
         self._owns_process = owns_process
+        passed = passed or activation.Passed()
+        self._notifier = Notifier(os.environ)
         twin = lanes.choose(config.statsd.lane)
+        bound = _bind_udp(config, twin, passed.udp)
         self._store = _store(config, twin)
-        self._hot_path, self._intake = self._take_in_by(twin, _bind_udp(config, twin))
+        self._hot_path, self._intake = self._take_in_by(twin, bound)
         self._is_ready = False
         self._stopping = asyncio.Event()
         self._born = self._store.ledger.born
@@ -80,7 +87,7 @@ class Daemon:
             stats=self._web_stats,
         )
         self._web = WebServer(app, config.http)
-        self._web_address = _bind_web(self._web, config)
+        self._web_address = _bind_web(self._web, config, passed.web)
 
     def _take_in_by(
         self, twin: lanes.Twin, bound: list[sockets.UdpSocket]
@@ -90,7 +97,7 @@ class Daemon:
             portable = HotPath(self._store, _dialect(self._config), statsd.cache_entries)
             return portable, UdpIntake(bound, portable.feed_together)
         compiled = lanes.CompiledHotPath(
-            self._store, _dialect(self._config), statsd.cache_entries, statsd.lanes
+            self._store, _dialect(self._config), statsd.cache_entries, len(bound)
         )
         return compiled, LaneIntake(bound, compiled.lanes)
 
@@ -113,10 +120,12 @@ class Daemon:
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
+        self._notifier.ready()
         if self._config.gpu.enabled:
             self._gpus.start()
         await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
         self._is_ready = False
+        self._notifier.stopping()
         waiter.cancel()
         await self._stop(tasks)
 
@@ -260,7 +269,7 @@ def run(config: Config) -> int:
 def _run_to_its_end(config: Config) -> int:
     try:
         uvloop.run(_serve(config))
-    except (BindError, lanes.LaneMissingError) as error:
+    except (BindError, activation.ActivationError, lanes.LaneMissingError) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
     except Exception:
@@ -289,7 +298,8 @@ def _give_up_unwritable_stderr() -> None:
 
 async def _serve(config: Config) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    daemon = Daemon(config, owns_process=True)
+    passed = activation.passed(os.environ)
+    daemon = Daemon(config, owns_process=True, passed=passed)
     garbage.begin()
     await daemon.run()
 
@@ -317,8 +327,14 @@ def _dialect(config: Config) -> Dialect:
     )
 
 
-def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.UdpSocket]:
+def _bind_udp(
+    config: Config, twin: lanes.Twin, passed: list[socket.socket]
+) -> list[sockets.UdpSocket]:
     statsd = config.statsd
+    if passed:
+        return [
+            sockets.UdpSocket("", 0, statsd.receive_buffer_bytes, passed=each) for each in passed
+        ]
     count = 1 if twin is lanes.PORTABLE else statsd.lanes
     try:
         return sockets.bind(*address.parse(statsd.udp), statsd.receive_buffer_bytes, count)
@@ -326,8 +342,8 @@ def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.UdpSocket]:
         raise BindError(f"cannot bind UDP {config.statsd.udp}: {error.strerror}") from error
 
 
-def _bind_web(web: WebServer, config: Config) -> str:
+def _bind_web(web: WebServer, config: Config, passed: list[socket.socket]) -> str:
     try:
-        return web.bind()
+        return web.bind(passed)
     except OSError as error:
         raise BindError(f"cannot bind HTTP {config.http.listen}: {error.strerror}") from error

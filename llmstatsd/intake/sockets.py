@@ -48,17 +48,24 @@ class UdpSocket:
     """A bound socket, which stays open until `close`, whoever reads it meanwhile."""
 
     def __init__(
-        self, host: str, port: int, receive_buffer_bytes: int, *, is_shared: bool = False
+        self,
+        host: str,
+        port: int,
+        receive_buffer_bytes: int,
+        *,
+        is_shared: bool = False,
+        passed: socket.socket | None = None,
     ) -> None:
         """Bind now; OSError names what the system says. Port 0 takes a free one.
 
         A shared one leaves its address to further shared ones (SO_REUSEPORT).
+        A passed one is bound already, and keeps the receive buffer that its manager gave it.
         """
-        self.socket = _bind(host, port, receive_buffer_bytes, is_shared)
-        self.asked_buffer_bytes = receive_buffer_bytes
+        self.socket = passed or _bind(host, port, receive_buffer_bytes, is_shared)
         # Linux accounts for twice of what is granted.
         self.buffer_bytes = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         """The receive buffer granted, in the terms it was asked for."""
+        self.asked_buffer_bytes = self.buffer_bytes if passed else receive_buffer_bytes
 
     @property
     def address(self) -> tuple[str, int]:
