@@ -65,6 +65,8 @@ class Daemon:
         self._config = config
         self._owns_process = owns_process
         passed = passed or activation.Passed()
+        if passed.unix or passed.tcp:
+            raise BindError("passed sockets: only UDP and HTTP are taken")
         self._notifier = Notifier(os.environ)
         twin = lanes.choose(config.statsd.lane)
         bound = _bind_udp(config, twin, passed.udp)
