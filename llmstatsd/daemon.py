@@ -13,7 +13,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, address, garbage
+from llmstatsd import __version__, activation, address, garbage
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
@@ -24,6 +24,7 @@ from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
 from llmstatsd.intake.senders import Senders, is_loopback
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.notify import Notifier
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.store import SeriesRules, Store
@@ -55,7 +56,9 @@ class BindError(Exception):
 class Daemon:
     """One running daemon: sockets, hot path, store, web, and the work that time brings."""
 
-    def __init__(self, config: Config, *, owns_process: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, owns_process: bool = False, passed: activation.Passed | None = None
+    ) -> None:
         """Bind every socket; BindError names the one that fails.
 
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
@@ -63,9 +66,12 @@ class Daemon:
         """
         self._config = config
         self._owns_process = owns_process
+        passed = passed or activation.Passed()
+        self._notifier = Notifier(os.environ)
         twin = lanes.choose(config.statsd.lane)
         self._store = _store(config, twin)
-        self._hot_path, self._intake, self._tcp = self._take_in_by(twin, *_bind(config, twin))
+        taken = self._take_in_by(twin, *_bind(config, twin, passed))
+        self._hot_path, self._intake, self._tcp = taken
         self._is_ready = False
         self._stopping = asyncio.Event()
         self._has_portable = asyncio.Event()
@@ -87,7 +93,7 @@ class Daemon:
         )
         self._web = WebServer(app, config.http)
         try:
-            self._web_address = _bind_web(self._web, config)
+            self._web_address = _bind_web(self._web, config, passed.web)
         except BindError:
             self._close_sockets()
             raise
@@ -144,10 +150,12 @@ class Daemon:
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
+        self._notifier.ready()
         if self._config.gpu.enabled:
             self._gpus.start()
         await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
         self._is_ready = False
+        self._notifier.stopping()
         waiter.cancel()
         await self._stop(tasks)
 
@@ -336,7 +344,7 @@ def run(config: Config) -> int:
 def _run_to_its_end(config: Config) -> int:
     try:
         uvloop.run(_serve(config))
-    except (BindError, lanes.LaneMissingError) as error:
+    except (BindError, activation.ActivationError, lanes.LaneMissingError) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
     except Exception:
@@ -365,7 +373,8 @@ def _give_up_unwritable_stderr() -> None:
 
 async def _serve(config: Config) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    daemon = Daemon(config, owns_process=True)
+    passed = activation.passed(os.environ)
+    daemon = Daemon(config, owns_process=True, passed=passed)
     garbage.begin()
     await daemon.run()
 
@@ -399,14 +408,23 @@ def _senders(config: Config) -> Senders | None:
 
 
 def _bind(
-    config: Config, twin: lanes.Twin
+    config: Config, twin: lanes.Twin, passed: activation.Passed
 ) -> tuple[list[sockets.DatagramSocket], socket.socket | None]:
-    """The datagram sockets, UDP first, and the TCP listener; all of them or BindError."""
+    """The datagram sockets, UDP first, and the TCP listener; all of them or BindError.
+
+    A passed socket stands in for the address that is configured for its kind.
+    """
     statsd = config.statsd
-    bound = _bind_udp(config, twin)
+    if len(passed.tcp) > 1:
+        raise BindError("passed sockets: one TCP listener of lines at most")
+    bound = _bind_udp(config, twin, passed.udp)
     try:
-        if statsd.unix:
+        if passed.unix:
+            bound += map(unix.UnixSocket, passed.unix)
+        elif statsd.unix:
             bound.append(_bind_unix(config))
+        if passed.tcp:
+            return bound, passed.tcp[0]
         return bound, _bind_tcp(config) if statsd.tcp else None
     except BindError:
         for each in bound:
@@ -414,8 +432,13 @@ def _bind(
         raise
 
 
-def _bind_udp(config: Config, twin: lanes.Twin) -> list[sockets.DatagramSocket]:
+def _bind_udp(
+    config: Config, twin: lanes.Twin, passed: list[socket.socket]
+) -> list[sockets.DatagramSocket]:
     statsd = config.statsd
+    if passed:
+        asked, senders = statsd.receive_buffer_bytes, _senders(config)
+        return [sockets.DatagramSocket(each, asked, senders, is_passed=True) for each in passed]
     count = 1 if twin is lanes.PORTABLE else statsd.lanes
     try:
         return sockets.bind(
@@ -440,8 +463,8 @@ def _bind_tcp(config: Config) -> socket.socket:
         raise BindError(f"cannot bind TCP {config.statsd.tcp}: {error.strerror}") from error
 
 
-def _bind_web(web: WebServer, config: Config) -> str:
+def _bind_web(web: WebServer, config: Config, passed: list[socket.socket]) -> str:
     try:
-        return web.bind()
+        return web.bind(passed)
     except OSError as error:
         raise BindError(f"cannot bind HTTP {config.http.listen}: {error.strerror}") from error

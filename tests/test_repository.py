@@ -34,6 +34,8 @@ TOP_LEVEL = (
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
+    "activation": set(),
+    "notify": set(),
     "address": set(),
     "catalog": set(),
     "config": {"address", "catalog", "series"},

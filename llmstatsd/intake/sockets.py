@@ -72,14 +72,21 @@ class DatagramSocket:
         bound: socket.socket,
         receive_buffer_bytes: int,
         senders: Senders | None = None,
+        *,
+        is_passed: bool = False,
     ) -> None:
-        """Take a bound socket over, whoever has bound it, and ask for its receive buffer."""
+        """Take a bound socket over, whoever has bound it, and ask for its receive buffer.
+
+        A larger one that a passed socket has stays: its manager may exceed the kernel's limit.
+        """
         self.socket = bound
         self.senders = senders
         self.stats = SocketStats()
         self.asked_buffer_bytes = receive_buffer_bytes
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         # Linux accounts for twice of what is granted.
+        has = bound.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if not is_passed or has < receive_buffer_bytes:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.buffer_bytes = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         """The receive buffer granted, in the terms it was asked for."""
 

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, cast
 
@@ -47,15 +48,16 @@ class WebServer:
         self._server = _Server(_Config(app, http))
         self._sockets: list[socket.socket] = []
 
-    def bind(self) -> str:
+    def bind(self, passed: Sequence[socket.socket] = ()) -> str:
         """Listens from now on, and gives the address as HOST:PORT with the real port.
 
+        Passed sockets listen already, and stand in for the configured address.
         An empty host is every interface, IPv6 and IPv4; a name is every address it stands for.
         Raises OSError with the configured address as its `filename`.
         """
         host, port = address.parse(self._listen)
         try:
-            self._sockets = _listeners(host or address.every_interface(), port)
+            self._sockets = list(passed) or _listeners(host or address.every_interface(), port)
         except OSError as error:
             raise OSError(error.errno, _reason(error), self._listen) from error
         return str(address.Address(*self._sockets[0].getsockname()[:2]))
