@@ -240,6 +240,7 @@ class _Door(asyncio.Protocol):
         if len(connections) > self._config.limits.connections:
             self.shutdown()
             return
+        transport.pause_reading()  # what a client says at once is for the handshake
         task = self._loop.create_task(self._agree(security, security.tls))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
