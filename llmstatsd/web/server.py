@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, cast
 
@@ -240,10 +241,21 @@ class _Door(asyncio.Protocol):
         if len(connections) > self._config.limits.connections:
             self.shutdown()
             return
-        transport.pause_reading()  # what a client says at once is for the handshake
-        task = self._loop.create_task(self._agree(security, security.tls))
+        task = self._loop.create_task(self._agree(security, self._begin(security.tls)))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
+
+    def _begin(self, tls: ssl.SSLContext) -> "_Begun":
+        """Begins the handshake now: in a task of its own it would come after the first bytes."""
+        return _Begun(
+            self._loop.start_tls(
+                self.transport,
+                self,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._config.limits.header_timeout_seconds,
+            )
+        )
 
     def data_received(self, data: bytes) -> None:
         self._early += data
@@ -256,15 +268,9 @@ class _Door(asyncio.Protocol):
         """As uvicorn asks of its connections."""
         self.transport.abort()
 
-    async def _agree(self, security: Security, tls: ssl.SSLContext) -> None:
+    async def _agree(self, security: Security, handshake: "_Begun") -> None:
         try:
-            transport = await self._loop.start_tls(
-                self.transport,
-                self,
-                tls,
-                server_side=True,
-                ssl_handshake_timeout=self._config.limits.header_timeout_seconds,
-            )
+            transport = await handshake
         except (OSError, TimeoutError) as error:
             self._refuse(f"{type(error).__name__}: {getattr(error, 'reason', None) or error}")
             return
@@ -294,6 +300,19 @@ class _Door(asyncio.Protocol):
     def _forget(self) -> None:
         self._config.waiting.pop(self, None)
         self._state.connections.discard(self)
+
+
+class _Begun:
+    """A coroutine that runs to its first wait at once, and on from there when it is awaited."""
+
+    def __init__(self, coroutine: Coroutine[Any, None, asyncio.Transport | None]) -> None:
+        self._coroutine = coroutine
+        self._first = coroutine.send(None)
+
+    def __await__(self) -> Generator[Any, None, asyncio.Transport | None]:
+        with suppress(asyncio.CancelledError):  # of what is awaited, which tells the coroutine
+            yield self._first
+        return (yield from self._coroutine.__await__())
 
 
 class _Connection(H11Protocol):
