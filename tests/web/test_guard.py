@@ -4,6 +4,7 @@ import asyncio
 import base64
 import ssl
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ async def test_a_certificate_that_does_not_do_is_refused(
     allowed = certified(authority, tmp_path, "  client_allowed_sans: [prometheus.example]")
     site = await start_site(guarded=allowed)
     name = "prometheus.example"
-    pairs = {
+    pairs: dict[str, Callable[[], Pair | None]] = {
         "none": lambda: None,
         "foreign": lambda: Authority(tmp_path / "other").sign(name),
         "expired": lambda: authority.sign(name, NOW - 2 * DAY, NOW - DAY),
