@@ -1,14 +1,15 @@
 """A daemon behind TLS, a client certificate and a password, read by curl and by Prometheus."""
 
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import bcrypt
 import pytest
 
 from tests.certificates import Authority, Pair
-from tests.conftest import StartDaemon, wait_for
-from tests.servers import Server
+from tests.conftest import StartDaemon
+from tests.servers import Prometheus
 from tests.tools import tool
 
 SECURITY = """
@@ -84,18 +85,5 @@ def test_prometheus_scrapes_with_a_certificate_and_a_password(
     folder.mkdir()
     file = folder / "prometheus.yml"
     file.write_text(SCRAPE.format(authority=authority, reader=reader, address=address))
-    server = Server(
-        folder,
-        "/-/ready",
-        prometheus,
-        f"--config.file={file}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--web.listen-address=127.0.0.1:0",
-    )
-    try:
-        wait_for(
-            "the target is up",
-            lambda: server.get("/api/v1/query", query="up == 1")["data"]["result"],
-        )
-    finally:
-        server._end()
+    with closing(Prometheus(prometheus, file, folder)) as server:
+        server.wait_for_targets(1)
