@@ -125,6 +125,15 @@ def kit(path: Path | None, folder: Path, force: bool, **given: str | None) -> No
     click.echo(f"{folder}: {len(documents)} files, {len(written.files)} of them written")
 
 
+def _check_security(loaded: config.Config) -> None:
+    from llmstatsd.web import security  # the other commands start without YAML and ssl
+
+    try:
+        security.load(loaded.http.security_file)
+    except config.ConfigError as error:
+        raise BadConfiguration(str(error)) from error
+
+
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
@@ -133,6 +142,7 @@ def check(file: Path) -> None:
     Exit code 3 and every problem on stderr if the daemon would refuse it.
     """
     loaded = _load(file, {}, {})
+    _check_security(loaded)
     click.echo(f"{file}: valid")
     for option, value in config.changed(loaded):
         click.echo(f"  {option.key} = {config.shown(value)}  (default {option.default_text})")

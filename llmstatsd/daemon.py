@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.registry import Collector
 
 from llmstatsd import __version__, activation, address, garbage
-from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config
+from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config, ConfigError
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
 from llmstatsd.gpu import GpuCollector
@@ -29,6 +29,7 @@ from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.telemetry import Telemetry
+from llmstatsd.web import security
 from llmstatsd.web.app import WebStats, create_app
 from llmstatsd.web.server import WebServer
 from llmstatsd.wire.statsd import Dialect
@@ -62,8 +63,10 @@ class Daemon:
         """Bind every socket; BindError names the one that fails.
 
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
-        Raises lanes.LaneMissingError when the configuration wants a lane that is not there.
+        Raises ConfigError for a bad security file, and lanes.LaneMissingError when the
+        configuration wants a lane that is not there.
         """
+        guarded = security.load(config.http.security_file)
         self._config = config
         self._owns_process = owns_process
         passed = passed or activation.Passed()
@@ -90,8 +93,9 @@ class Daemon:
             is_ready=lambda: self._is_ready,
             gzip_level=config.http.gzip_level,
             stats=self._web_stats,
+            concurrent_scrapes=config.http.concurrent_scrapes,
         )
-        self._web = WebServer(app, config.http)
+        self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:
             self._web_address = _bind_web(self._web, config, passed.web)
         except BindError:
@@ -344,7 +348,7 @@ def run(config: Config) -> int:
 def _run_to_its_end(config: Config) -> int:
     try:
         uvloop.run(_serve(config))
-    except (BindError, activation.ActivationError, lanes.LaneMissingError) as error:
+    except (BindError, ConfigError, activation.ActivationError, lanes.LaneMissingError) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
     except Exception:

@@ -230,6 +230,12 @@ class Telemetry(Collector):
         yield _gauge(
             "last_scrape_duration_seconds", "Duration of the last scrape.", stats.last_seconds
         )
+        yield _counters(
+            "web_refused",
+            "Requests and connections of the web turned away, by reason.",
+            "reason",
+            stats.refused.items(),
+        )
 
 
 def _shown(store: Store) -> list[Family]:

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exposition": {"catalog", "exposition", "series"},
     "web": {"", "address", "config", "exposition", "web"},
     "telemetry": {"", "catalog", "intake", "series", "web", "wire"},
-    "cli": {"", "address", "catalog", "config", "daemon", "kit", "send", "series"},
+    "cli": {"", "address", "catalog", "config", "daemon", "kit", "send", "series", "web"},
 }
 KNOWS_ALL = "daemon"
 

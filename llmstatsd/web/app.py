@@ -9,9 +9,9 @@ What is made is sent at once, while it lies in the processor's cache, and never 
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -34,8 +34,13 @@ GZIP_BLOCK_BYTES: Final = 262144
 TURN_SECONDS: Final = 0.001
 """Time after which a scrape gives the loop a turn; under a flood its turns come seldom."""
 
+RELOAD_PATH: Final = "/-/reload"
+
+REFUSED_REASONS: Final = ("body", "headers", "idle", "method", "origin", "password", "tls")
+"""Why the web turns a request or a connection away; the set is closed."""
+
 CONCURRENT_SCRAPES: Final = 8
-"""Further scrapes wait: each one under way holds a compressor of 360 KiB and a block or two.
+"""Unless told otherwise; each one under way holds a compressor of 360 KiB and a block or two.
 
 No block is made while more than 64 KiB (uvicorn's HIGH_WATER_LIMIT) wait for the socket, so for
 a reader that does not read the process holds that and a block, whatever the size of the body.
@@ -91,12 +96,14 @@ class WebStats:
     reader gave up, before compression.
     Seconds run from the request to the last byte handed to the socket, waiting and a slow reader
     included.
+    `refused` counts what was turned away, by reason.
     """
 
     scrapes: int = 0
     bytes: int = 0
     seconds: float = 0.0
     last_seconds: float = 0.0
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSED_REASONS, 0))
 
     def add(self, seconds: float) -> None:
         """Counts one scrape answered whole."""
@@ -106,14 +113,21 @@ class WebStats:
 
 
 def create_app(
-    exposition: Source, *, is_ready: Callable[[], bool], gzip_level: int, stats: WebStats
+    exposition: Source,
+    *,
+    is_ready: Callable[[], bool],
+    gzip_level: int,
+    stats: WebStats,
+    concurrent_scrapes: int = CONCURRENT_SCRAPES,
+    reload: Callable[[], Awaitable[str | None]] | None = None,
 ) -> Starlette:
     """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
 
     `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` is zlib's, 1 to 9, see
-    `compression`.
+    `compression`. Scrapes over `concurrent_scrapes` wait. `reload` loads the configuration anew and
+    gives None, or the text why it failed; without it there is no `/-/reload`.
     """
-    scrapes = _Scrapes(exposition, gzip_level, stats)
+    scrapes = _Scrapes(exposition, gzip_level, stats, concurrent_scrapes)
 
     async def landing(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers=_PAGE_HEADERS)
@@ -126,16 +140,31 @@ def create_app(
             return PlainTextResponse("ready", headers=_NO_SNIFFING)
         return PlainTextResponse("not ready", 503, headers=_NO_SNIFFING)
 
-    app = Starlette(
-        routes=[
-            Route("/", landing),
-            Route("/metrics", scrapes.respond),
-            Route("/-/healthy", healthy),
-            Route("/-/ready", ready),
-        ]
-    )
+    routes = [
+        Route("/", landing),
+        Route("/metrics", scrapes.respond),
+        Route("/-/healthy", healthy),
+        Route("/-/ready", ready),
+    ]
+    if reload is not None:
+        routes.append(_reload_route(reload))
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # /metrics/ is an unknown path, not a detour
     return app
+
+
+def _reload_route(reload: Callable[[], Awaitable[str | None]]) -> Route:
+    """POST or PUT, as in Prometheus; one after the other."""
+    turn = asyncio.Lock()
+
+    async def respond(_: Request) -> Response:
+        async with turn:
+            failure = await reload()
+        if failure is None:
+            return PlainTextResponse("reloaded", headers=_NO_SNIFFING)
+        return PlainTextResponse(failure, 500, headers=_NO_SNIFFING)
+
+    return Route(RELOAD_PATH, respond, methods=["POST", "PUT"])
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -161,18 +190,20 @@ def _weight(parameter: str) -> float:
 
 
 class _Scrapes:
-    """Answers `/metrics`; at most `CONCURRENT_SCRAPES` at once, and one step in a turn of the loop.
+    """Answers `/metrics`; at most `concurrent` at once, and one step in a turn of the loop.
 
     Without the lock, eight scrapes would take eight steps before the intake reads again.
     """
 
     __slots__ = ("_exposition", "_gzip_level", "_slots", "_stats", "_turn")
 
-    def __init__(self, exposition: Source, gzip_level: int, stats: WebStats) -> None:
+    def __init__(
+        self, exposition: Source, gzip_level: int, stats: WebStats, concurrent: int
+    ) -> None:
         self._exposition = exposition
         self._gzip_level = gzip_level
         self._stats = stats
-        self._slots = asyncio.Semaphore(CONCURRENT_SCRAPES)
+        self._slots = asyncio.Semaphore(concurrent)
         self._turn = asyncio.Lock()
 
     async def respond(self, request: Request) -> Response:

@@ -8,7 +8,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, cast
 
@@ -21,6 +22,9 @@ from uvicorn.server import ServerState
 
 from llmstatsd import address
 from llmstatsd.config import Http
+from llmstatsd.web.app import WebStats
+from llmstatsd.web.guard import Guard, Refusals
+from llmstatsd.web.security import OPEN, Security, sans
 
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted."""
@@ -43,10 +47,22 @@ _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 class WebServer:
     """Serves one ASGI application on one address: `bind`, then `serve` until `stop`."""
 
-    def __init__(self, app: ASGIApp, http: Http) -> None:
+    def __init__(
+        self, app: ASGIApp, http: Http, stats: WebStats | None = None, security: Security = OPEN
+    ) -> None:
+        """`stats` gets the refusals; `security` holds until `set_security`."""
+        refusals = Refusals(stats or WebStats())
         self._listen = http.listen
-        self._server = _Server(_Config(app, http))
+        self._guard = Guard(app, refusals)
+        self._config = _Config(self._guard, http, refusals)
+        self._server = _Server(self._config)
         self._sockets: list[socket.socket] = []
+        self.set_security(security)
+
+    def set_security(self, security: Security) -> None:
+        """Takes effect for new connections, users and headers for new requests on old ones too."""
+        self._config.security = security
+        self._guard.secure(security)
 
     def bind(self, passed: Sequence[socket.socket] = ()) -> str:
         """Listens from now on, and gives the address as HOST:PORT with the real port.
@@ -118,10 +134,10 @@ def _reason(error: OSError) -> str:
 class _Config(uvicorn.Config):
     """uvicorn without what belongs to the daemon: loop, logging, signals, environment."""
 
-    def __init__(self, app: ASGIApp, http: Http) -> None:
+    def __init__(self, app: ASGIApp, http: Http, refusals: Refusals) -> None:
         super().__init__(
             app,
-            http=_Connection,
+            http=_Door,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -137,6 +153,19 @@ class _Config(uvicorn.Config):
             h11_max_incomplete_event_size=http.header_bytes,
         )
         self.limits = http
+        self.refusals = refusals
+        self.security = OPEN
+        self.waiting: dict[_Connection | _Door, None] = {}
+        """Connections without a request under way, the longest waiting first."""
+
+    def make_room(self, connections: set[Any]) -> None:
+        """Over the limit, lets go of who has waited longest: silence starves no scraper."""
+        while len(connections) > self.limits.connections and self.waiting:
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            connections.discard(oldest)
+            self.refusals.add("idle", "the connection that was silent for longest")
+            oldest.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -176,6 +205,117 @@ class _Framing(h11.Connection):
         return b""
 
 
+class _Door(asyncio.Protocol):
+    """A connection until its TLS is agreed on; then, or without TLS at once, a `_Connection`.
+
+    The context is taken when a client comes, so that a new one holds for whoever comes next.
+    What arrives between the handshake and the turn of the task that waits for it is kept here: at
+    most what the transport reads at once.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: _Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._early = b""
+        self._is_lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        security = self._config.security
+        if security.tls is None:
+            self._hand_over(transport)
+            return
+        connections = self._state.connections
+        connections.add(self)  # type: ignore[arg-type]
+        self._config.waiting[self] = None
+        self._config.make_room(connections)
+        if len(connections) > self._config.limits.connections:
+            self.shutdown()
+            return
+        task = self._loop.create_task(self._agree(security, self._begin(security.tls)))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def _begin(self, tls: ssl.SSLContext) -> "_Begun":
+        """Begins the handshake now: in a task of its own it would come after the first bytes."""
+        return _Begun(
+            self._loop.start_tls(
+                self.transport,
+                self,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._config.limits.header_timeout_seconds,
+            )
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._forget()
+
+    def shutdown(self) -> None:
+        """As uvicorn asks of its connections."""
+        self.transport.abort()
+
+    async def _agree(self, security: Security, handshake: "_Begun") -> None:
+        try:
+            transport = await handshake
+        except (OSError, TimeoutError) as error:
+            self._refuse(f"{type(error).__name__}: {getattr(error, 'reason', None) or error}")
+            return
+        if transport is None or self._is_lost:
+            self._refuse("the client went away")
+            return
+        self.transport = transport
+        names = sans(transport.get_extra_info("peercert") or {})
+        if security.allowed_sans and not names & security.allowed_sans:
+            self._refuse("a certificate without an allowed name")
+            return
+        self._forget()
+        self._hand_over(transport)
+
+    def _hand_over(self, transport: asyncio.Transport) -> None:
+        connection = _Connection(self._config, self._state, self._app_state, self._loop)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._early:
+            connection.data_received(self._early)
+
+    def _refuse(self, text: str) -> None:
+        self._config.refusals.add("tls", text)
+        self._forget()
+        self.transport.abort()
+
+    def _forget(self) -> None:
+        self._config.waiting.pop(self, None)
+        self._state.connections.discard(self)
+
+
+class _Begun:
+    """A coroutine that runs to its first wait at once, and on from there when it is awaited."""
+
+    def __init__(self, coroutine: Coroutine[Any, None, asyncio.Transport | None]) -> None:
+        self._coroutine = coroutine
+        self._first = coroutine.send(None)
+
+    def __await__(self) -> Generator[Any, None, asyncio.Transport | None]:
+        with suppress(asyncio.CancelledError):  # of what is awaited, which tells the coroutine
+            yield self._first
+        return (yield from self._coroutine.__await__())
+
+
 class _Connection(H11Protocol):
     """One connection, which has a deadline at any time.
 
@@ -183,6 +323,8 @@ class _Connection(H11Protocol):
     connection kept alive, after their first byte; the answer is due in RESPONSE_SECONDS.
     uvicorn itself times the silence between two requests.
     """
+
+    config: _Config
 
     def __init__(
         self,
@@ -200,6 +342,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._framing.transport = transport
+        self.config.make_room(self.connections)
         if len(self.connections) > self._limits.connections + REFUSED_CONNECTIONS:
             transport.abort()
         self._watch()
@@ -224,9 +367,11 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._forget_deadline()
+        self.config.waiting.pop(self, None)
 
     def send_400_response(self, msg: str) -> None:
         """Answers broken headers; a broken body comes when an answer is already under way."""
+        self.config.refusals.add("headers", f"from {self.client and self.client[0]}")
         if self.conn.our_state is h11.IDLE:
             super().send_400_response(msg)
         else:
@@ -242,6 +387,9 @@ class _Connection(H11Protocol):
             return
         self._phase = phase
         self._forget_deadline()
+        self.config.waiting.pop(self, None)
+        if phase is _READING or phase is _IDLE:
+            self.config.waiting[self] = None
         if phase is not _IDLE:
             limit = self._limits.header_timeout_seconds if phase is _READING else RESPONSE_SECONDS
             self._deadline = self.loop.call_later(limit, self._close)

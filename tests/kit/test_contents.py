@@ -15,7 +15,7 @@ from llmstatsd.kit.document import Document
 CONFIGS = Path(__file__).parents[2] / "configs"
 DOCUMENTS = contents(Config())
 
-HAND_WRITTEN = {"llmstatsd.toml"}
+HAND_WRITTEN = {"llmstatsd.toml", "web-security.yml"}
 """What lies in `configs/` and is not of the kit."""
 
 OTHER_VALUES = {

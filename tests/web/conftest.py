@@ -13,6 +13,7 @@ import uvloop
 from llmstatsd.config import Http
 from llmstatsd.exposition.text import Format
 from llmstatsd.web.app import WebStats, create_app
+from llmstatsd.web.security import OPEN, Security
 from llmstatsd.web.server import WebServer
 
 DEADLINE_SECONDS = 20.0
@@ -125,11 +126,19 @@ async def start_site() -> AsyncIterator[StartSite]:
     """Starts servers on free loopback ports, by options of `[http]`; each is stopped at the end."""
     sites: list[Site] = []
 
-    async def start(exposition: FakeExposition | None = None, **options: Any) -> Site:
+    async def start(
+        exposition: FakeExposition | None = None,
+        guarded: Security = OPEN,
+        reload: Callable[[], Awaitable[str | None]] | None = None,
+        **options: Any,
+    ) -> Site:
         exposition = exposition or FakeExposition()
         stats = WebStats()
-        app = create_app(exposition, is_ready=lambda: True, gzip_level=3, stats=stats)
-        server = WebServer(app, Http(**{"listen": "127.0.0.1:0", **options}))
+        app = create_app(
+            exposition, is_ready=lambda: True, gzip_level=3, stats=stats, reload=reload
+        )
+        http = Http(**{"listen": "127.0.0.1:0", **options})
+        server = WebServer(app, http, stats, guarded)
         host, _, port = server.bind().rpartition(":")
         task = asyncio.create_task(server.serve())
         sites.append(Site(host, int(port), server, task, exposition, stats))
