@@ -38,6 +38,9 @@ EXIT_CLEAN: Final = 0
 EXIT_BUG: Final = 1
 
 TICK_SECONDS: Final = 1.0
+STATUS_SECONDS: Final = 5.0
+"""Time from one line of status for the service manager to the next."""
+
 GIL_SWITCH_SECONDS: Final = 0.0005
 """How long a lane that needs Python waits at most for a thread that computes.
 
@@ -46,6 +49,9 @@ Python's own 5 ms are longer than a receive buffer lasts at a million datagrams 
 
 SWEEPS_PER_IDLE_TIME: Final = 60
 """A label set leaves at most 1/60 of the idle time late."""
+
+_ENDLESS: Final = ("time", "status", "watchdog")
+"""Tasks that end by being cancelled."""
 
 logger = logging.getLogger("llmstatsd")
 
@@ -149,6 +155,11 @@ class Daemon:
             asyncio.create_task(self._web.serve(), name="web"),
             asyncio.create_task(self._keep_time(), name="time"),
         ]
+        if self._notifier.is_heard:
+            tasks.append(asyncio.create_task(self._tell_status(), name="status"))
+        if self._notifier.watchdog_seconds is not None:
+            watchdog = self._answer_watchdog(self._notifier.watchdog_seconds / 2)
+            tasks.append(asyncio.create_task(watchdog, name="watchdog"))
         if self._tcp is not None:
             tasks.append(asyncio.create_task(self._take_lines_in(self._tcp), name="tcp"))
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
@@ -207,13 +218,14 @@ class Daemon:
         logger.warning("ready again: lane=%s", hot_path.lane)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        _, _, time, *_ = tasks
         if self._tcp is not None:
             await self._tcp.stop()
         await self._intake.stop()
         self._has_portable.set()
         self._web.stop()
-        time.cancel()
+        for task in tasks:
+            if task.get_name() in _ENDLESS:
+                task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         self._say_stopped()
         self._close_sockets()
@@ -311,6 +323,36 @@ class Daemon:
                 collect_at = now + garbage.FULL_COLLECTION_SECONDS
                 garbage.collect()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _tell_status(self) -> None:
+        """What `systemctl status` shows."""
+        before = self._hot_path.stats.lines
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            lines = self._hot_path.stats.lines
+            memory = sockets.memory_of(self._intake.sockets)
+            self._notifier.status(
+                f"{(lines - before) / STATUS_SECONDS:,.0f} lines/s, "
+                f"{sum(len(family.cells) for family in list(self._store.families.values())):,} "
+                f"label sets, {memory.drops if memory else 0:,} datagrams dropped by the kernel"
+            )
+            before = lines
+
+    async def _answer_watchdog(self, interval_seconds: float) -> None:
+        """Give signs of life as long as every lane and the web make progress.
+
+        A hang of the loop ends them as well, as this runs on it. What hangs once may go on again:
+        the manager decides when it has waited long enough.
+        """
+        while True:
+            intake = self._intake
+            before = intake.turns()
+            await asyncio.sleep(interval_seconds)
+            is_moving = intake is not self._intake or all(
+                now > then for now, then in zip(intake.turns(), before, strict=True)
+            )
+            if is_moving and await self._web.makes_progress():
+                self._notifier.alive()
 
     def _set_cells_aside(self) -> None:
         born = self._store.ledger.born

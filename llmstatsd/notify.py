@@ -16,6 +16,11 @@ class Notifier:
         self.watchdog_seconds = _watchdog_seconds(environ)
         """How long the manager waits for a sign of life; None if it does not."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a manager to tell."""
+        return bool(self._to)
+
     def ready(self) -> None:
         """The start, or a reload, is done."""
         self._send("READY=1")

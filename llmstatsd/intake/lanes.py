@@ -92,6 +92,10 @@ class LaneIntake:
             await self.stop()
             raise LaneFailedError("a compiled lane ended by a bug of its own") from self._failure
 
+    def turns(self) -> tuple[int, ...]:
+        """How often each lane went round: all grow, datagrams or not, as long as all live."""
+        return tuple(receiver.turns for receiver in self._receivers)
+
     def settle(self) -> None:
         """Bring the stats of the sockets up to date with what the threads have counted."""
         for receiver, each in zip(self._receivers, self.sockets, strict=True):

@@ -80,6 +80,10 @@ class UdpIntake:
     def settle(self) -> None:
         """Bring everything that is counted up to date: here it always is."""
 
+    def turns(self) -> tuple[int, ...]:
+        """Nothing goes round here but the loop itself, which is asked by running on it."""
+        return ()
+
     async def stop(self) -> None:
         """Stop reading and feed all that was sent before: the queue, then what the kernel holds."""
         waiting = [each.waiting_limit() for each in self.sockets]

@@ -38,6 +38,13 @@ KEEP_ALIVE_SECONDS: Final = 75
 REFUSED_CONNECTIONS: Final = 64
 """Connections over the limit that may stay to be told 503; any further one is closed at once."""
 
+PROBE_SECONDS: Final = 5.0
+"""How long a connection of our own may wait to be taken."""
+
+PROBE_STEP_SECONDS: Final = 0.01
+
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound there
+
 _READING: Final = "reading"
 _IDLE: Final = "idle"
 
@@ -86,9 +93,36 @@ class WebServer:
         await checkpoint()  # loads anyio's backend: in the first scrape it would cost 20 ms
         await self._server.serve(self._sockets)
 
+    async def makes_progress(self) -> bool:
+        """Whether a connection of our own is taken in time, PROBE_SECONDS at most.
+
+        A connection that the kernel alone has answered does not count. It is closed before
+        anything is said on it, so neither TLS nor passwords matter.
+        """
+        before = self._config.taken
+        own = self._sockets[0]
+        probe = socket.socket(own.family, socket.SOCK_STREAM)
+        try:
+            probe.setblocking(False)
+            async with asyncio.timeout(PROBE_SECONDS):
+                await asyncio.get_running_loop().sock_connect(probe, _own_address(own))
+                while self._config.taken == before:  # noqa: ASYNC110 - an event would be set by each
+                    await asyncio.sleep(PROBE_STEP_SECONDS)
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            probe.close()
+        return True
+
     def stop(self) -> None:
         """Asks `serve` to end, whether it has begun or not."""
         self._server.should_exit = True
+
+
+def _own_address(listener: socket.socket) -> tuple[Any, ...]:
+    """Where a listener is reached from this machine: an unnamed address is any of its own."""
+    host, *rest = listener.getsockname()
+    return (_LOOPBACK.get(host, host), *rest)
 
 
 def _listeners(host: str, port: int) -> list[socket.socket]:
@@ -155,6 +189,8 @@ class _Config(uvicorn.Config):
         self.limits = http
         self.refusals = refusals
         self.security = OPEN
+        self.taken = 0
+        """Connections that were handed to us since the start."""
         self.waiting: dict[_Connection | _Door, None] = {}
         """Connections without a request under way, the longest waiting first."""
 
@@ -231,6 +267,7 @@ class _Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
+        self._config.taken += 1
         security = self._config.security
         if security.tls is None:
             self._hand_over(transport)
