@@ -8,7 +8,7 @@ datagrams -> lines = accepted + refused (by reason) + set aside (by kind) -> sam
 
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Final
 
@@ -25,6 +25,7 @@ from llmstatsd.catalog import CATALOG, OTHER
 from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.logs import LogStats
 from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
@@ -50,6 +51,7 @@ class Telemetry(Collector):
     hot_path: HotPath
     store: Store
     web: WebStats
+    logs: LogStats = field(default_factory=LogStats)
 
     def collect(self) -> list[Metric]:
         """The families in stage order, all read at one time, so that the ladder adds up."""
@@ -63,6 +65,12 @@ class Telemetry(Collector):
         yield from self._series()
         yield from self._cardinality()
         yield from self._web()
+        yield _counters(
+            "unwritten_log_messages",
+            "Log messages that were not written, by reason.",
+            "reason",
+            self.logs.unwritten.items(),
+        )
 
     def _intake(self, lines: LineStats) -> Iterator[Metric]:
         intake = self.intake.stats
