@@ -205,13 +205,14 @@ class Process:
         with generator.connected(f"127.0.0.1:{self.udp_port}") as sock:
             for page in pages:
                 for start in range(0, len(page), generator.BATCH):
-                    self._wait_queue_below(high_bytes)
+                    self.wait_queue_below(high_bytes)
                     page.send(sock.fileno(), start, min(generator.BATCH, len(page) - start))
         self.wait_drained()
         if dropped := udp_socket(self.udp_port).dropped:
             raise BenchError(f"{dropped} datagrams of a paced load were lost")
 
-    def _wait_queue_below(self, high_bytes: int) -> None:
+    def wait_queue_below(self, high_bytes: int) -> None:
+        """Wait until fewer bytes wait in the kernel."""
         port = self.udp_port
         wait_until(lambda: udp_socket(port).queued_bytes < high_bytes, 30, "room in the queue")
 

@@ -13,7 +13,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, activation, address, garbage
+from llmstatsd import __version__, activation, address, garbage, logs
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config, ConfigError
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
@@ -64,11 +64,17 @@ class Daemon:
     """One running daemon: sockets, hot path, store, web, and the work that time brings."""
 
     def __init__(
-        self, config: Config, *, owns_process: bool = False, passed: activation.Passed | None = None
+        self,
+        config: Config,
+        *,
+        owns_process: bool = False,
+        log_stats: logs.LogStats | None = None,
+        passed: activation.Passed | None = None,
     ) -> None:
         """Bind every socket; BindError names the one that fails.
 
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
+        `log_stats` is what the process's log counts, for the daemon's own series.
         Raises ConfigError for a bad security file, and lanes.LaneMissingError when the
         configuration wants a lane that is not there.
         """
@@ -88,7 +94,13 @@ class Daemon:
         self._logged: dict[str, tuple[float, int]] = {}
         self._web_stats = WebStats()
         self._gpus = GpuCollector(config.gpu.interval_seconds)
-        self._telemetry = Telemetry(self._intake, self._hot_path, self._store, self._web_stats)
+        self._telemetry = Telemetry(
+            self._intake,
+            self._hot_path,
+            self._store,
+            self._web_stats,
+            log_stats or logs.LogStats(),
+        )
         if self._tcp is not None:
             self._telemetry.tcp = self._tcp.stats
         exposition = Exposition(
@@ -369,27 +381,27 @@ class Daemon:
             if count > logged_count and now - logged_at >= interval:
                 self._logged[reason] = (now, count)
                 logger.warning(
-                    "lines refused as %s: %d, the last one: %r", reason, count - logged_count, line
+                    "lines refused as %s: %d, the last one: %r",
+                    reason,
+                    count - logged_count,
+                    line,
+                    extra={"about": reason},
                 )
 
 
 def run(config: Config) -> int:
     """Run a daemon to its end and give the exit code: 0 clean, 3 cannot bind, 1 a bug."""
     _open_standard_files()
-    logging.raiseExceptions = False  # a log that cannot be written is no reason to stop
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=config.log.level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    code = _run_to_its_end(config)
+    log = logs.begin(config.log)
+    code = _run_to_its_end(config, log.stats)
+    log.end()
     _give_up_unwritable_stderr()
     return code
 
 
-def _run_to_its_end(config: Config) -> int:
+def _run_to_its_end(config: Config, log_stats: logs.LogStats) -> int:
     try:
-        uvloop.run(_serve(config))
+        uvloop.run(_serve(config, log_stats))
     except (BindError, ConfigError, activation.ActivationError, lanes.LaneMissingError) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
@@ -417,10 +429,10 @@ def _give_up_unwritable_stderr() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, log_stats: logs.LogStats) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     passed = activation.passed(os.environ)
-    daemon = Daemon(config, owns_process=True, passed=passed)
+    daemon = Daemon(config, owns_process=True, log_stats=log_stats, passed=passed)
     garbage.begin()
     await daemon.run()
 

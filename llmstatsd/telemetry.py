@@ -26,6 +26,7 @@ from llmstatsd.intake import sockets
 from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.intake.tcp import TcpStats
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.logs import LogStats
 from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
@@ -51,6 +52,7 @@ class Telemetry(Collector):
     hot_path: HotPath
     store: Store
     web: WebStats
+    logs: LogStats = field(default_factory=LogStats)
     tcp: TcpStats = field(default_factory=TcpStats)
 
     def collect(self) -> list[Metric]:
@@ -66,6 +68,12 @@ class Telemetry(Collector):
         yield from self._series()
         yield from self._cardinality()
         yield from self._web()
+        yield _counters(
+            "unwritten_log_messages",
+            "Log messages that were not written, by reason.",
+            "reason",
+            self.logs.unwritten.items(),
+        )
 
     def _intake(self, lines: LineStats) -> Iterator[Metric]:
         intake = self.intake.stats

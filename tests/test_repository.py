@@ -43,13 +43,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gpu": set(),
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
+    "logs": {"config"},
     "send": {"address"},
     "intake": {"address", "intake"},
     "wire": {"catalog", "wire"},
     "series": {"catalog", "series", "wire"},
     "exposition": {"catalog", "exposition", "series"},
     "web": {"", "address", "config", "exposition", "web"},
-    "telemetry": {"", "catalog", "intake", "series", "web", "wire"},
+    "telemetry": {"", "catalog", "intake", "logs", "series", "web", "wire"},
     "cli": {"", "address", "catalog", "config", "daemon", "kit", "send", "series", "web"},
 }
 KNOWS_ALL = "daemon"

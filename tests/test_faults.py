@@ -1,0 +1,305 @@
+"""Faults of a host and of those who connect: after each the daemon counts, once, and is scraped."""
+
+import contextlib
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+from tests.tools import tool
+
+pytestmark = pytest.mark.usefixtures("each_lane")
+
+ONE = b"llm_fallback_total:1|c"
+
+REQUEST = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+
+AN_ADDRESS = "192.0.2.77"
+"""Of TEST-NET-1, RFC 5737: nobody's, until a test gives it to the loopback interface."""
+
+ADDED = (f"{AN_ADDRESS}/32", "dev", "lo")
+
+SCRAPES = 8
+"""Scrapes that are under way at once."""
+
+BUSY_SHARE = 0.5
+"""Of a core: a loop that turns without a rest takes more, and a daemon at rest next to nothing."""
+
+A_MEBIBYTE = 1 << 20
+
+
+@contextlib.contextmanager
+def a_fault_of(daemon: RunningDaemon) -> Iterator[None]:
+    """Let a daemon count before and after what happens to it meanwhile, and end it cleanly."""
+    daemon.send(ONE)
+    daemon.wait_for_value(1, "llm_fallback_total")
+    yield
+    before = daemon.value("llm_fallback_total")
+    assert before
+    daemon.send(ONE)
+    daemon.wait_for_value(before + 1, "llm_fallback_total")
+    assert daemon.value("llmstatsd_lines_total") == daemon.value("llmstatsd_accepted_lines_total")
+    assert daemon.value("llmstatsd_lane_failures_total") == 0
+    assert "Traceback" not in daemon.log.read_text()
+    assert daemon.end() == 0
+
+
+def connections(
+    stack: contextlib.ExitStack,
+    daemon: RunningDaemon,
+    count: int,
+    receive_buffer_bytes: int = 65_536,
+) -> list[socket.socket]:
+    """So many connections to the web; those that the daemon closes at once count too."""
+    host, _, port = daemon.url.removeprefix("http://").rpartition(":")
+    opened = [stack.enter_context(socket.socket()) for _ in range(count)]
+    for each in opened:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        each.settimeout(DEADLINE_SECONDS)
+        each.connect((host, int(port)))
+        each.setblocking(False)
+    return opened
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """Whether the daemon has closed a connection; what it has sent before is thrown away."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_at_rest(process: psutil.Process) -> bool:
+    """Whether a process takes less than BUSY_SHARE of a core for a while."""
+    before, started = process.cpu_times(), time.monotonic()
+    select.select([], [], [], 0.5)
+    after, seconds = process.cpu_times(), time.monotonic() - started
+    spent = after.user + after.system - before.user - before.system
+    return spent < BUSY_SHARE * seconds
+
+
+def test_without_descriptors_it_answers_whom_it_knows_and_rests(daemon: RunningDaemon) -> None:
+    process = psutil.Process(daemon.process.pid)
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    with a_fault_of(daemon):
+        with contextlib.ExitStack() as stack:
+            known = stack.enter_context(httpx.Client(base_url=daemon.url, timeout=DEADLINE_SECONDS))
+            known.get("/metrics").raise_for_status()
+            left = 5
+            allowed = (process.num_fds() + left, limits[1])
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, allowed)
+            opened = connections(stack, daemon, 30)
+            wait_for("refusals", lambda: sum(map(has_ended, opened)) >= len(opened) - left or None)
+            wait_for("rest", lambda: is_at_rest(process) or None)
+            daemon.send(ONE)
+            counted = "\nllm_fallback_total 2.0\n"
+            wait_for("a scrape", lambda: counted in known.get("/metrics").text or None)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_500_idle_connections_end_by_their_deadline_and_keep_no_datagram_out(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon("--http-header-timeout-seconds", "2")
+    with a_fault_of(daemon), contextlib.ExitStack() as stack:
+        opened = connections(stack, daemon, 500)
+        for _ in range(500):
+            daemon.send(ONE)
+        wait_for("their ends", lambda: all(map(has_ended, opened)) or None)
+        daemon.wait_for_value(501, "llm_fallback_total")
+
+
+def test_500_slow_requests_end_by_their_deadline_however_they_trickle(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon("--http-header-timeout-seconds", "2")
+    with a_fault_of(daemon), contextlib.ExitStack() as stack:
+        opened = connections(stack, daemon, 500)
+        for each in opened:
+            trickle(each, b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+        daemon.send(ONE)
+
+        def have_ended() -> bool | None:
+            for each in opened:
+                trickle(each, b"y")
+            return all(map(has_ended, opened)) or None
+
+        wait_for("their ends", have_ended)
+        daemon.wait_for_value(2, "llm_fallback_total")
+
+
+def trickle(connection: socket.socket, data: bytes) -> None:
+    """Send a little, if there is still somebody to get it."""
+    with contextlib.suppress(OSError):
+        connection.send(data)
+
+
+def let_scrapes_be_large(daemon: RunningDaemon) -> None:
+    """More than the buffers of a connection hold."""
+    for model in range(90):
+        lines = [f"app.wait{number}:1|ms|#model:{model}" for number in range(30)]
+        daemon.send("\n".join(lines).encode())
+    wait_for("a large scrape", lambda: len(daemon.scrape()) > 2 * A_MEBIBYTE or None)
+
+
+def test_scrapes_that_nobody_reads_hold_nobody_up(daemon: RunningDaemon) -> None:
+    process = psutil.Process(daemon.process.pid)
+    with a_fault_of(daemon):
+        let_scrapes_be_large(daemon)
+        before = process.memory_info().rss
+        with contextlib.ExitStack() as stack:
+            for each in connections(stack, daemon, SCRAPES - 1, receive_buffer_bytes=4096):
+                each.send(REQUEST)
+            for _ in range(100):
+                daemon.send(ONE)
+            daemon.wait_for_value(101, "llm_fallback_total")
+            assert process.memory_info().rss < before + 32 * A_MEBIBYTE
+
+
+def test_clients_that_reset_in_mid_scrape_leave_nothing_behind(daemon: RunningDaemon) -> None:
+    process = psutil.Process(daemon.process.pid)
+    with a_fault_of(daemon):
+        let_scrapes_be_large(daemon)
+        before = process.num_fds()
+        for _ in range(10):
+            with contextlib.ExitStack() as stack:
+                for each in connections(stack, daemon, 5):
+                    each.send(REQUEST)
+                    select.select([each], [], [], DEADLINE_SECONDS)
+                    # struct linger of socket(7): to close is to reset
+                    linger = struct.pack("ii", 1, 0)
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            daemon.send(ONE)
+        daemon.wait_for_value(11, "llm_fallback_total")
+        wait_for("closed connections", lambda: process.num_fds() <= before or None)
+
+
+@contextlib.contextmanager
+def the_address() -> Iterator[None]:
+    """Let the loopback interface have AN_ADDRESS meanwhile; a skip where that is not permitted."""
+    ip = tool("ip", "iproute2")
+    added = subprocess.run([ip, "address", "add", *ADDED], capture_output=True, text=True)
+    if "not permitted" in added.stderr:
+        pytest.skip("only root may add an address")
+    assert added.returncode == 0, added.stderr
+    try:
+        yield
+    finally:
+        subprocess.run([ip, "address", "del", *ADDED], check=True)
+
+
+def test_an_address_that_goes_and_comes_back_is_received_on_again(
+    start_daemon: StartDaemon,
+) -> None:
+    with the_address():
+        daemon = start_daemon(udp=f"{AN_ADDRESS}:0")
+        daemon.send(ONE)
+        daemon.wait_for_value(1, "llm_fallback_total")
+    with pytest.raises(OSError, match=r"unreachable|Invalid"):  # from where it is gone
+        daemon.send(ONE)
+    assert daemon.value("llm_fallback_total") == 1
+    with the_address(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(ONE, daemon.udp)
+        daemon.wait_for_value(2, "llm_fallback_total")
+    assert "Traceback" not in daemon.log.read_text()
+    assert daemon.end() == 0
+
+
+def test_a_process_held_up_under_load_counts_what_the_kernel_kept_and_what_it_dropped(
+    daemon: RunningDaemon,
+) -> None:
+    with a_fault_of(daemon):
+        sent = 1
+        for _ in range(3):
+            daemon.process.send_signal(signal.SIGSTOP)
+            until = time.monotonic() + 1.0  # how long the load goes on: nothing is judged by it
+            while time.monotonic() < until:
+                for _ in range(100):
+                    daemon.send(ONE)
+                sent += 100
+            daemon.process.send_signal(signal.SIGCONT)
+            received, dropped = all_accounted_for(daemon, sent)
+            assert dropped
+            assert received == daemon.value("llm_fallback_total")
+
+
+def all_accounted_for(daemon: RunningDaemon, sent: int) -> tuple[float, float]:
+    """Datagrams received and dropped, once together they are those sent."""
+
+    def accounts() -> tuple[float, float] | None:
+        received = daemon.value("llmstatsd_datagrams_total") or 0
+        dropped = daemon.value("llmstatsd_kernel_dropped_datagrams_total") or 0
+        assert received + dropped <= sent
+        return (received, dropped) if received + dropped == sent else None
+
+    return wait_for("all accounted for", accounts)
+
+
+class WallClock:
+    """The wall clock of a process; its monotonic clocks stay as they are."""
+
+    def __init__(self, folder: Path) -> None:
+        tool("faketime")
+        [library] = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+        self._file = folder / "offset"
+        self.step(0)
+        self.variables = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def step(self, days: int) -> None:
+        """Set it so many days before or after the true time."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{days:+}d")
+        new.replace(self._file)
+
+
+def test_a_wall_clock_that_steps_changes_no_count_no_expiry_and_no_rate_of_the_log(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    wall_clock = WallClock(tmp_path)
+    daemon = start_daemon("--limits-idle-seconds", "3600", env=wall_clock.variables)
+    daemon.send(ONE)
+    daemon.wait_for_value(1, "llm_fallback_total")
+    refused = {
+        "bad_type": "a:1|x",
+        "bad_value": "a:b|c",
+        "negative": "a:-1|c",
+        "bad_rate": "a:1|c|@2",
+    }
+    for step, (reason, line) in zip((400, -400, 3, -30), refused.items(), strict=True):
+        wall_clock.step(step)
+        daemon.send(ONE, line.encode(), b"said once")
+        off = time_of(daemon, reason) - datetime.now().astimezone()
+        assert abs(off.days - step) <= 1
+    daemon.wait_for_value(1 + len(refused), "llm_fallback_total")
+    assert daemon.value("llmstatsd_expired_label_sets_total") == 0
+    assert daemon.value("llmstatsd_refused_lines_total", reason="malformed") == len(refused)
+    assert daemon.log.read_text().count("malformed") == 1
+    assert daemon.end() == 0
+
+
+def time_of(daemon: RunningDaemon, reason: str) -> datetime:
+    """When the log says that lines were refused, by the daemon's wall clock."""
+    said = re.compile(rf"^(\S+ \S+),\d+ WARNING lines refused as {reason}:", re.MULTILINE)
+    found = wait_for(reason, lambda: said.search(daemon.log.read_text()))
+    return datetime.fromisoformat(found[1]).astimezone()
