@@ -54,7 +54,7 @@ build/sanitize: COMPILER := LDFLAGS='-fsanitize=address,undefined' CFLAGS='-O1 -
 build/fuzz build/sanitize: $(VENV)/.installed-fuzz .FORCE
 	@rm -rf $@ && mkdir -p $@
 	@cp --parents --recursive --target-directory=$@ \
-		LICENSE README.md setup.py setup.cfg pyproject.toml bench client/python client/vectors.json \
+		LICENSE *.md setup.py setup.cfg pyproject.toml bench client/python client/vectors.json \
 		configs docs llmstatsd systemd tests
 	@find $@ -name '*.so' -delete
 	@cd $@ && $(COMPILER) $(abspath $(BIN)/python) setup.py -q build_ext --inplace --force >build.log 2>&1 || { cat build.log; exit 1; }

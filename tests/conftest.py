@@ -77,7 +77,9 @@ class RunningDaemon:
 
     def scrape(self, accept: str = "") -> str:
         """The body of `/metrics`."""
-        answer = httpx.get(f"{self.url}/metrics", headers={"accept": accept})
+        answer = httpx.get(
+            f"{self.url}/metrics", headers={"accept": accept}, timeout=DEADLINE_SECONDS
+        )
         answer.raise_for_status()
         return answer.text
 
