@@ -158,6 +158,7 @@ def let_scrapes_be_large(daemon: RunningDaemon) -> None:
     wait_for("a large scrape", lambda: len(daemon.scrape()) > 2 * A_MEBIBYTE or None)
 
 
+@pytest.mark.memory
 def test_scrapes_that_nobody_reads_hold_nobody_up(daemon: RunningDaemon) -> None:
     process = psutil.Process(daemon.process.pid)
     with a_fault_of(daemon):
@@ -273,6 +274,7 @@ class WallClock:
         new.replace(self._file)
 
 
+@pytest.mark.preload
 def test_a_wall_clock_that_steps_changes_no_count_no_expiry_and_no_rate_of_the_log(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
