@@ -151,6 +151,27 @@ def check(file: Path) -> None:
             click.echo(f"  {table}: {', '.join(names)}")
 
 
+@main.command()
+@click.option(
+    "--url", metavar="URL", help="The daemon's; by default where this configuration listens."
+)
+@click.option(
+    "--config", "path", metavar="FILE", type=click.Path(path_type=Path), help="A TOML file."
+)
+def healthcheck(url: str | None, path: Path | None) -> None:
+    """Say whether the daemon is ready, for containers: exit code 0 if it is, else 1 and why."""
+    from llmstatsd import healthcheck as check  # the other commands start without HTTP
+
+    asked = url or check.url_of(_load(path, os.environ, {}).http.listen)
+    try:
+        reason = check.why_not_ready(asked)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if reason:
+        raise click.ClickException(reason)
+    click.echo("ready")
+
+
 def _load(
     path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
 ) -> config.Config:

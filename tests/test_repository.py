@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"address", "catalog", "series"},
     "garbage": set(),
     "gpu": set(),
+    "healthcheck": {"address"},
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
     "logs": {"config"},
@@ -51,7 +52,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exposition": {"catalog", "exposition", "series"},
     "web": {"", "address", "config", "exposition", "web"},
     "telemetry": {"", "catalog", "intake", "logs", "series", "web", "wire"},
-    "cli": {"", "address", "catalog", "config", "daemon", "kit", "send", "series", "web"},
+    "cli": {
+        *("", "address", "catalog", "config", "daemon", "healthcheck", "kit", "send", "series"),
+        "web",
+    },
 }
 KNOWS_ALL = "daemon"
 
