@@ -49,7 +49,7 @@ SCRAPE_SECONDS = 120
 _EXPECTED = re.compile(
     r"INFO (llmstatsd|stopped)|WARNING lines refused as \w+: \d+, the last one: ['\"]"
 )
-_STRANGE_LINES_KEPT = 20
+_STRANGE_LINES_KEPT = 50
 
 
 class AbusedDaemon(Daemon):
@@ -191,7 +191,7 @@ def endure(
         scrape = daemon.scrape()
         seconds = time.monotonic() - started
         end_bytes, peak_bytes = daemon.rss_bytes(), daemon.peak_rss_bytes()
-        check_all_received(scrape, sent)
+        check_all_received(daemon, scrape, sent)
         look(daemon)
         daemon.stop()
     return Ordeal(
@@ -216,12 +216,13 @@ def endure(
     )
 
 
-def check_all_received(scrape: Scrape, sent: int) -> None:
-    """Raises BenchError unless every datagram was received."""
+def check_all_received(daemon: AbusedDaemon, scrape: Scrape, sent: int) -> None:
+    """Raises BenchError, with what the log says, unless every datagram was received."""
     received = int(scrape.sum("llmstatsd_datagrams_total"))
     dropped = int(scrape.sum("llmstatsd_kernel_dropped_datagrams_total"))
     if (received, dropped) != (sent, 0):
-        raise BenchError(f"{received} datagrams of {sent} received, {dropped} dropped")
+        said = "\n".join(daemon.strange_lines)
+        raise BenchError(f"{received} datagrams of {sent} received, {dropped} dropped\n{said}")
 
 
 def ladder(scrape: Scrape) -> tuple[int, int, int]:

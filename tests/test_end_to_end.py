@@ -259,6 +259,22 @@ def test_any_bytes_leave_a_valid_scrape_and_lose_no_good_line(daemon: RunningDae
     assert "Traceback" not in daemon.log.read_text()
 
 
+def test_what_an_earlier_datagram_left_behind_a_shorter_one_is_not_read(
+    start_daemon: StartDaemon,
+) -> None:
+    """A lane receives into the same memory again: here a `#` stands behind a last `|`."""
+    daemon = start_daemon("--limits-label-values", "1")
+    short = b"llm_tokens_total:1|c|"
+    long = short + b"#model:%d,more:x,other:y"
+    datagrams = [*[long % number for number in range(5)], short, b"llm_fallback_total:1|c"]
+    for count, datagram in enumerate(datagrams, 1):
+        daemon.send(datagram)
+        daemon.wait_for_datagrams(count)
+    daemon.wait_for_value(1, "llm_fallback_total")
+    assert daemon.value("llmstatsd_lane_failures_total") == 0
+    assert "Traceback" not in daemon.log.read_text()
+
+
 def _refused(daemon: RunningDaemon) -> float:
     return sum(
         sample.value

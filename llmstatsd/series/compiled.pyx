@@ -1102,10 +1102,10 @@ cdef class Lane:
         if pipe == NULL or pipe >= feed:
             return False
         tag = pipe + 1
-        while tag[0] != b"|" or tag[1] != b"#":
+        while tag + 1 < feed and (tag[0] != b"|" or tag[1] != b"#"):
             tag += 1
-            if tag >= feed:
-                return False
+        if tag + 1 >= feed:
+            return False  # what stands behind the line is not its own
         tag += 2
         for tags in range(TAGS_LIMIT):
             end = <const char *>memchr(tag, b",", feed - tag)
