@@ -3,6 +3,7 @@
 The square brackets around an IPv6 address are the rule of RFC 3986, section 3.2.2.
 """
 
+import errno
 import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -17,6 +18,11 @@ NETWORKS_ALLOWED: Final = "nothing, or at most 64 networks with commas between: 
 NETWORKS_LIMIT: Final = 64
 
 Network = IPv4Network | IPv6Network
+
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""Errors of binding to an address that this machine has not: another one of a name may do."""
+
+_UNNAMED: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
 
 _SHAPE: Final = re.compile(
     r"""
@@ -76,3 +82,8 @@ def networks(text: str) -> tuple[Network, ...]:
 def every_interface() -> str:
     """What an empty host stands for: IPv6 and IPv4 by one socket where that is possible."""
     return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what was asked for
+
+
+def on_this_machine(host: str) -> str:
+    """Where who listens on a host is reached by its own machine: an unnamed one is any address."""
+    return _UNNAMED.get(host, host)

@@ -10,13 +10,11 @@ READY_PATH: Final = "/-/ready"
 TIMEOUT_SECONDS: Final = 4.0
 """Longest wait for the answer: container runtimes give a check 5 s or more."""
 
-_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
-
 
 def url_of(listen: str) -> str:
     """Where a daemon that listens there is reached on its own machine."""
     host, port = address.parse(listen)
-    return f"http://{address.Address(_LOOPBACK.get(host, host), port)}"
+    return f"http://{address.Address(address.on_this_machine(host), port)}"
 
 
 def why_not_ready(url: str) -> str | None:

@@ -3,11 +3,12 @@
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from llmstatsd.address import every_interface
+from llmstatsd.address import NOT_HERE, every_interface
 from llmstatsd.intake.senders import Senders
 
 DATAGRAM_LIMIT_BYTES: Final = 65_535
@@ -15,8 +16,6 @@ DATAGRAM_LIMIT_BYTES: Final = 65_535
 
 SMALLEST_BUFFER_CHARGE: Final = 256
 """Bytes the kernel accounts for the smallest datagram at the least (its `sk_buff`)."""
-
-_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 _SO_MEMINFO: Final = 55  # include/uapi/asm-generic/socket.h
 _MEMINFO: Final = struct.Struct("=9I")  # SK_MEMINFO_* of include/uapi/linux/sock_diag.h
@@ -164,25 +163,32 @@ def memory_of(sockets: Iterable[DatagramSocket]) -> Memory | None:
     return Memory(sum(each.queued_bytes for each in known), sum(each.drops for each in known))
 
 
-def _bind(host: str, port: int, is_shared: bool) -> socket.socket:
+def bind_first(
+    host: str,
+    port: int,
+    kind: socket.SocketKind,
+    bind_to: Callable[[socket.AddressFamily, tuple[Any, ...]], socket.socket],
+) -> socket.socket:
     """A socket on the first address of a name that this machine has, IPv4 before IPv6.
 
-    Senders prefer IPv4 too, so that both mean the same `localhost`.
+    Senders prefer IPv4 too, so that both mean the same `localhost`. `bind_to` makes the socket.
     """
-    found = socket.getaddrinfo(
-        host or every_interface(), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or every_interface(), port, type=kind, flags=socket.AI_PASSIVE)
     places = sorted(found, key=lambda info: info[0] != socket.AF_INET)
     for number, (family, *_, place) in enumerate(places, 1):
         try:
-            return _bound(family, place, is_shared)
+            return bind_to(family, place)
         except OSError as error:
-            if error.errno not in _NOT_HERE or number == len(places):
+            if error.errno not in NOT_HERE or number == len(places):
                 raise
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _bound(family: socket.AddressFamily, place: tuple[Any, ...], is_shared: bool) -> socket.socket:
+def _bind(host: str, port: int, is_shared: bool) -> socket.socket:
+    return bind_first(host, port, socket.SOCK_DGRAM, partial(_bound, is_shared))
+
+
+def _bound(is_shared: bool, family: socket.AddressFamily, place: tuple[Any, ...]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if is_shared:

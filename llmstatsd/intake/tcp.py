@@ -6,15 +6,14 @@ in the next turn of the loop, so that no sender keeps the others waiting.
 """
 
 import asyncio
-import errno
 import select
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
-from llmstatsd.address import every_interface
 from llmstatsd.intake.senders import Senders
+from llmstatsd.intake.sockets import bind_first
 
 READ_BYTES: Final = 16_384
 """Most bytes taken from a connection in a turn of the loop."""
@@ -296,20 +295,9 @@ def bind(host: str, port: int) -> socket.socket:
 
     OSError names what the system says. Port 0 takes a free one.
     """
-    found = socket.getaddrinfo(
-        host or every_interface(), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    places = sorted(found, key=lambda info: info[0] != socket.AF_INET)
-    for number, (family, *_, place) in enumerate(places, 1):
-        try:
-            is_dual = place[0] == "::"
-            return socket.create_server(
-                place, family=family, backlog=BACKLOG, dualstack_ipv6=is_dual
-            )
-        except OSError as error:
-            if error.errno not in _NOT_HERE or number == len(places):
-                raise
-    raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    return bind_first(host, port, socket.SOCK_STREAM, _listening)
 
 
-_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+def _listening(family: socket.AddressFamily, place: tuple[Any, ...]) -> socket.socket:
+    is_dual = place[0] == "::"
+    return socket.create_server(place, family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)

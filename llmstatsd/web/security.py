@@ -119,10 +119,7 @@ def sans(certificate: Mapping[str, Any]) -> frozenset[str]:
 def _san(kind: str, name: str) -> str:
     """OpenSSL writes IPv6 addresses at length and in capitals; Go and people do not."""
     if kind == "IP Address":
-        try:
-            return str(ipaddress.ip_address(name))
-        except ValueError:
-            return name
+        return _shortest(name)
     return name if kind in ("DNS", "email", "URI") else ""
 
 
@@ -173,9 +170,8 @@ class _Reader:
             with self._path.open("rb") as file:
                 text = file.read(FILE_BYTES_LIMIT + 1)
             if len(text) > FILE_BYTES_LIMIT:
-                raise ConfigError(
-                    [Problem(str(self._path), "", "", f"at most {FILE_BYTES_LIMIT} bytes")]
-                )
+                self._fail(f"at most {FILE_BYTES_LIMIT} bytes")
+                return None
             return yaml.load(text, _UniqueKeys)  # noqa: S506  a SafeLoader
         except OSError as error:
             self._fail(f"a file that can be read: {error.strerror}")
@@ -238,7 +234,7 @@ class _Reader:
                 allowed,
                 "only with client_auth_type RequireAndVerifyClientCert",
             )
-        return context, frozenset(_san_of_file(each) for each in allowed)
+        return context, frozenset(_shortest(each) for each in allowed)
 
     def _versions(self, context: ssl.SSLContext, table: Mapping[str, Any]) -> None:
         chosen = []
@@ -372,7 +368,8 @@ class _Reader:
         return name, text
 
 
-def _san_of_file(text: str) -> str:
+def _shortest(text: str) -> str:
+    """An IP address in its shortest form, and any other name as it is."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -5,7 +5,6 @@ the connections that never send a request: `_Connection` adds that.
 """
 
 import asyncio
-import errno
 import os
 import socket
 import ssl
@@ -43,12 +42,8 @@ PROBE_SECONDS: Final = 5.0
 
 PROBE_STEP_SECONDS: Final = 0.01
 
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound there
-
 _READING: Final = "reading"
 _IDLE: Final = "idle"
-
-_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class WebServer:
@@ -101,11 +96,14 @@ class WebServer:
         """
         before = self._config.taken
         own = self._sockets[0]
+        host, *rest = own.getsockname()
         probe = socket.socket(own.family, socket.SOCK_STREAM)
         try:
             probe.setblocking(False)
             async with asyncio.timeout(PROBE_SECONDS):
-                await asyncio.get_running_loop().sock_connect(probe, _own_address(own))
+                await asyncio.get_running_loop().sock_connect(
+                    probe, (address.on_this_machine(host), *rest)
+                )
                 while self._config.taken == before:  # noqa: ASYNC110 - an event would be set by each
                     await asyncio.sleep(PROBE_STEP_SECONDS)
         except (OSError, TimeoutError):
@@ -117,12 +115,6 @@ class WebServer:
     def stop(self) -> None:
         """Asks `serve` to end, whether it has begun or not."""
         self._server.should_exit = True
-
-
-def _own_address(listener: socket.socket) -> tuple[Any, ...]:
-    """Where a listener is reached from this machine: an unnamed address is any of its own."""
-    host, *rest = listener.getsockname()
-    return (_LOOPBACK.get(host, host), *rest)
 
 
 def _listeners(host: str, port: int) -> list[socket.socket]:
@@ -137,7 +129,7 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
         try:
             sockets.append(_listener(family, (where[0], port, *where[2:])))
         except OSError as error:
-            if error.errno not in _NOT_HERE:
+            if error.errno not in address.NOT_HERE:
                 _close(sockets)
                 raise
             absent = error
