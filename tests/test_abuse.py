@@ -10,6 +10,7 @@ from bench.harness import Daemon
 from bench.payloads import PACKET_BYTES
 from tests import twins
 from tests.conftest import DEADLINE_SECONDS
+from tests.differential import Step, assert_same
 
 DATAGRAMS = 50_000
 SEED = 7
@@ -37,6 +38,18 @@ def test_hostile_datagrams_lose_no_good_line_and_break_no_scrape(lane: str, prom
     assert found.invalid_scrapes == []
     assert found.strange_lines == []
     assert found.log_lines < 100
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("seed", range(5))
+def test_both_twins_make_the_same_of_hostile_datagrams(seed: int) -> None:
+    steps: list[Step] = []
+    for number, datagram in enumerate(islice(garbled.datagrams(seed, garbled.Good()), 1000)):
+        steps.append(datagram)
+        if number % 200 == 0:
+            steps.append(float(number))
+    budgets = {"label_values": 3, "label_sets": 20, "undeclared_names": 60, "idle_seconds": 400.0}
+    assert_same(steps, limits=budgets, cache_entries=100_000)
 
 
 def test_the_same_seed_gives_the_same_datagrams_and_good_lines() -> None:
