@@ -53,6 +53,7 @@ cdef extern from "series/scan.h" nogil:
     void number_store(double *at, double value)
     void number_add(double *at, double amount)
     void number_add_shared(double *at, double amount)
+    void number_absorb(double *at, const double *is_set, double value)
     void flag_store(char *at, char value)
     char flag_load(const char *at)
     const char *find_mark(const char *at, const char *end)
@@ -96,6 +97,11 @@ SLACK = (b"#:1|," * SLACK_BYTES)[:SLACK_BYTES]
 
 cdef int SHARED = -1
 """The lane number of a gauge's block, which every thread writes."""
+
+cdef enum:
+    # of a gauge's block: the value, then whether it was ever set
+    IS_SET = 1
+    GAUGE_WIDTH = 2
 
 
 # Cells
@@ -162,6 +168,13 @@ cdef inline void count(Block *block, const Edges *edges, double value,
     flag_store(&block.touched, 1)
 
 
+cdef inline void set_gauge(Block *block, double value) noexcept nogil:
+    # The mark first: who sees none in `absorb` then sees whether the value has changed.
+    number_store(&block.values[IS_SET], 1.0)
+    number_store(&block.values[0], value)
+    flag_store(&block.touched, 1)
+
+
 @cython.no_gc
 cdef class Cell:
     """What all cells share; the label set is the last argument of each."""
@@ -212,17 +225,24 @@ cdef class GaugeCell(Single):
     """The last value, or the sum of changes since."""
 
     def __cinit__(self, label_set):
-        self.blocks = new_block(NULL, SHARED, 1)
+        self.blocks = new_block(NULL, SHARED, GAUGE_WIDTH)
 
     def set(self, double value):
         """Take the value as it is."""
-        number_store(&self.blocks.values[0], value)
-        flag_store(&self.blocks.touched, 1)
+        set_gauge(self.blocks, value)
 
     def change(self, double amount):
         """Add a positive or negative amount."""
         number_add_shared(&self.blocks.values[0], amount)
         flag_store(&self.blocks.touched, 1)
+
+    def absorb(self, double value):
+        """Begin at a value from before: changes since then are added, what was set stands."""
+        cdef Block *block = self.blocks
+        if number_load(&block.values[IS_SET]) == 0.0:
+            number_absorb(&block.values[0], &block.values[IS_SET], value)
+            number_store(&block.values[IS_SET], 1.0)
+        flag_store(&block.touched, 1)
 
 
 @cython.final
@@ -287,6 +307,17 @@ cdef class HistogramCell(Cell):
         """An observation that stands for `weight` of them (1 / sampling rate)."""
         cdef Block *block = block_of(&self.blocks, here_get(), self._bounds.size + 2)
         count(block, self._bounds.edges, value, weight)
+
+    def absorb(self, counts, double total):
+        """Add observations from before: as many counts as there are here, and their sum."""
+        cdef Block *block = block_of(&self.blocks, here_get(), self._bounds.size + 2)
+        cdef double number
+        cdef Py_ssize_t at
+        for at in range(self._bounds.size + 1):
+            number = counts[at]
+            number_add(&block.values[1 + at], number)
+        number_add(&block.values[0], total)
+        flag_store(&block.touched, 1)
 
 
 INSTRUMENTS = Instruments(CounterCell, GaugeCell, HistogramCell, Bounds)
@@ -489,9 +520,9 @@ cdef inline void apply(Entry *entry, double value, bint is_step) noexcept nogil:
     else:
         if is_step:
             number_add_shared(&block.values[0], value)
+            flag_store(&block.touched, 1)
         else:
-            number_store(&block.values[0], value)
-        flag_store(&block.touched, 1)
+            set_gauge(block, value)
 
 
 cdef void apply_all(Hot *hot, const Waiting *waiting, size_t count) noexcept nogil:

@@ -212,6 +212,15 @@ class Family:
             closed=CLOSED_VALUES.get((self.name, label), ()),
         )
 
+    def learn(self, labels: Iterable[str], overflow_names: tuple[str, ...] | None) -> None:
+        """Know what the same series knew in another store: its labels, and its slot of `other`.
+
+        A documented series knows its own from the configuration.
+        """
+        takes = [self.takes_label(label) for label in labels]
+        if self.overflow_names is None and all(takes):
+            self.overflow_names = overflow_names
+
     def place(self, wanted: LabelSet) -> Placement:
         """The cell for a label set whose names this family takes; it is born if it must be."""
         cell = self.cells.get(wanted)

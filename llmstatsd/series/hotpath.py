@@ -81,6 +81,10 @@ class HotPath:
         for datagram in datagrams:
             self._slow.take_datagram(datagram, self._feed_lines)
 
+    def go_on_from(self, ladder: LineStats) -> None:
+        """Count on from a ladder of before."""
+        self.stats.absorb(ladder)
+
     def settle(self) -> None:
         """Bring everything that is counted up to date: here it always is."""
 

@@ -6,7 +6,8 @@ cell once and keeps it here.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
 from llmstatsd.wire.statsd import MILLISECONDS_PER_SECOND
@@ -49,6 +50,9 @@ class Gauge(AnyCell, Protocol):
     def change(self, amount: float, /) -> None:
         """Add a positive or negative amount."""
 
+    def absorb(self, value: float, /) -> None:
+        """Begin at a value from before: changes since then are added, what was set stands."""
+
 
 class Histogram(AnyCell, Protocol):
     """Counts per bucket and the sum of observations, in the unit of the series."""
@@ -73,6 +77,9 @@ class Histogram(AnyCell, Protocol):
 
     def observe_weighted(self, value: float, weight: float, /) -> None:
         """An observation that stands for `weight` of them (1 / sampling rate)."""
+
+    def absorb(self, counts: Sequence[float], total: float, /) -> None:
+        """Add observations from before: as many counts as there are here, and their sum."""
 
 
 class Cell:
@@ -107,14 +114,16 @@ class CounterCell(Cell):
 class GaugeCell(Cell):
     """The last value, or the sum of changes since."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_is_set", "value")
 
     def __init__(self, label_set: LabelSet) -> None:
         super().__init__(label_set)
         self.value = 0.0
+        self._is_set = False
 
     def set(self, value: float) -> None:
         """Take the value as it is."""
+        self._is_set = True
         self.value = value
         self.touched = True
 
@@ -122,6 +131,12 @@ class GaugeCell(Cell):
         """Add a positive or negative amount."""
         self.value += amount
         self.touched = True
+
+    def absorb(self, value: float) -> None:
+        """Begin at a value from before: changes since then are added, what was set stands."""
+        if not self._is_set:
+            # Added to nothing, -0.0 would become 0.0.
+            self.set(value + self.value if self.value else value)
 
 
 class HistogramCell(Cell):
@@ -159,16 +174,34 @@ class HistogramCell(Cell):
         self.sum += value * weight
         self.touched = True
 
+    def absorb(self, counts: Sequence[float], total: float) -> None:
+        """Add observations from before: as many counts as there are here, and their sum."""
+        for at, count in enumerate(counts):
+            self.counts[at] += count
+        self.sum += total
+        self.touched = True
+
 
 class MemberCount:
-    """How many members all sets hold in this minute, at most `LIMIT`: about 10 MB of hashes."""
+    """How many members all sets hold in this minute, at most `LIMIT`: about 10 MB of hashes.
+
+    The hashes are keyed, so that nobody can choose members that look alike; whoever keeps them
+    for another process keeps the `key` too.
+    """
 
     LIMIT: Final = 100_000
 
-    __slots__ = ("held",)
+    __slots__ = ("held", "key")
 
     def __init__(self) -> None:
         self.held = 0
+        # Python's hash of a text differs from process to process.
+        self.key = hash("llmstatsd").to_bytes(8, signed=True)
+
+    def hash(self, member: str) -> int:
+        """64 bits that stand for a member."""
+        text = member.encode(errors="surrogatepass")
+        return int.from_bytes(blake2b(text, digest_size=8, key=self.key).digest())
 
 
 class SetCell(Cell):
@@ -189,12 +222,25 @@ class SetCell(Cell):
 
     def insert(self, member: str) -> None:
         """Count a member once in this minute."""
-        members = self.members
-        before = len(members)
-        if before < self.limit and self.count.held < self.count.LIMIT:
-            members.add(hash(member))
-            self.count.held += len(members) - before
+        self._insert((self.count.hash(member),))
         self.touched = True
+
+    def absorb(self, value: int, hashes: Iterable[int]) -> None:
+        """Go on from a figure, and from the hashes of members of this minute.
+
+        Where there is a figure already the higher one stays: what both have in common is unknown.
+        """
+        self.value = max(self.value, value)
+        self._insert(hashes)
+        self.touched = True
+
+    def _insert(self, hashes: Iterable[int]) -> None:
+        members = self.members
+        for each in hashes:
+            before = len(members)
+            if before < self.limit and self.count.held < self.count.LIMIT:
+                members.add(each)
+                self.count.held += len(members) - before
 
     def end_minute(self) -> None:
         """Make the members of the minute that ends the value, and start again."""

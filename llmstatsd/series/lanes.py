@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
-from functools import reduce
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from llmstatsd.series import hotpath, instruments
@@ -50,6 +48,9 @@ class HotPath(Protocol):
     def feed_together(self, datagrams: Sequence[bytes], /) -> None:
         """Take in the datagrams that arrived together; never raises on any bytes."""
 
+    def go_on_from(self, ladder: LineStats, /) -> None:
+        """Count on from a ladder of before."""
+
     def settle(self) -> None:
         """Bring everything that is counted up to date."""
 
@@ -67,11 +68,19 @@ class CompiledHotPath:
 
         self.lanes = [Lane(store, dialect, cache_entries, number + 1) for number in range(lanes)]
         self._store = store
+        self._before = LineStats()
 
     @property
     def stats(self) -> LineStats:
-        """The ladder of all lanes together, a copy."""
-        return reduce(_together, [lane.stats for lane in self.lanes])
+        """The ladder of all lanes together, and of before; a copy."""
+        together = LineStats()
+        for ladder in (self._before, *[lane.stats for lane in self.lanes]):
+            together.absorb(ladder)
+        return together
+
+    def go_on_from(self, ladder: LineStats) -> None:
+        """Count on from a ladder of before."""
+        self._before.absorb(ladder)
 
     @property
     def cache_entries(self) -> int:
@@ -137,17 +146,3 @@ def why_missing() -> str | None:
     except ImportError as error:
         return f"the compiled extension is not installed: {error}"
     return None
-
-
-def _together(one: LineStats, other: LineStats) -> LineStats:
-    """Two ladders as one."""
-    summed = LineStats()
-    for name in (field.name for field in fields(LineStats)):
-        left, right = getattr(one, name), getattr(other, name)
-        if name == "refused_lines":
-            setattr(summed, name, left | right)
-        elif isinstance(left, dict):
-            setattr(summed, name, {key: left[key] + right[key] for key in left})
-        else:
-            setattr(summed, name, left + right)
-    return summed

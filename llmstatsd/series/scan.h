@@ -36,6 +36,18 @@ static inline void number_add_shared(double *at, double amount) {
                                         __ATOMIC_RELAXED));
 }
 
+/* Put a value from before under what was added since, unless a number is set meanwhile. */
+static inline void number_absorb(double *at, const double *is_set, double value) {
+    double before = number_load(at), after;
+    do {
+        if (number_load(is_set) != 0.0)
+            return;
+        /* Added to nothing, -0.0 would become 0.0. */
+        after = before == 0.0 ? value : value + before;
+    } while (!__atomic_compare_exchange(at, &before, &after, 1, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED));
+}
+
 static inline void flag_store(char *at, char value) { __atomic_store(at, &value, __ATOMIC_RELAXED); }
 static inline char flag_load(const char *at) {
     char value;

@@ -6,7 +6,7 @@ route of its meaning, remembers that in the cache, and adds the values.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, NamedTuple, Protocol
 
 from llmstatsd.series.cache import Key
@@ -78,6 +78,17 @@ class LineStats:
     def samples(self) -> int:
         """Values added to cells."""
         return self.plain_samples + self.other_samples
+
+    def absorb(self, other: "LineStats") -> None:
+        """Add what another ladder counted; reasons and kinds that are unknown here are left out."""
+        for each in fields(self):
+            own, more = getattr(self, each.name), getattr(other, each.name)
+            if each.name == "refused_lines":
+                own.update(more)
+            elif isinstance(own, dict):
+                own.update({key: count + more.get(key, 0) for key, count in own.items()})
+            else:
+                setattr(self, each.name, own + more)
 
     def note(self, notes: Iterable[str]) -> None:
         """Count the notes of one line."""

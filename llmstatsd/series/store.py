@@ -127,8 +127,9 @@ class Store:
         self.stats = SeriesStats()
         self.ledger = Ledger(self.limits.exposition_lines)
         self.families: dict[str, Family] = {}
+        self.aliases = {label: dict(table) for label, table in (aliases or {}).items()}
         self._instruments = instruments
-        self._aliases = Aliases(aliases or {})
+        self._aliases = Aliases(self.aliases)
         self._pinned = {label: tuple(values) for label, values in (pinned or {}).items()}
         self._owners: dict[str, Family] = {}
         self._sets: dict[int, SetCell] = {}
@@ -175,6 +176,22 @@ class Store:
                     self.disown(new)
                 return family
         return None
+
+    def readmit(self, family: Family, label_set: LabelSet) -> AnyCell:
+        """The cell for a label set of another store; a model's error series are not born with it.
+
+        `bear_errors` does that, once all label sets are there: so they keep their order.
+        """
+        cell = family.place(label_set).cell
+        if isinstance(cell, SetCell):
+            self._sets[id(cell)] = cell
+        return cell
+
+    def bear_errors(self, family: Family, label_set: LabelSet) -> None:
+        """Let what is born with a model be born for a label set, if budgets allow it."""
+        labels = dict(zip(*label_set, strict=True))
+        if family.labels is not None and labels.get("model", OTHER) != OTHER:
+            self._bear_errors(labels)
 
     def remove(self, family: Family, key: LabelSet) -> None:
         """Let an idle label set leave, and free its places."""
@@ -238,6 +255,10 @@ class Store:
         name = naming.series_name(wire_name)
         if name not in CATALOG:
             name = naming.with_ending(name, wire_type)
+        return self.family(name, instrument)
+
+    def family(self, name: str, instrument: Instrument) -> Family | Refusal:
+        """The series of this very name, as it is exposed; it is born if need be."""
         family = self.families.get(name)
         if family is None:
             return self._undeclared(name, instrument)
@@ -281,9 +302,7 @@ class Store:
     def _after_birth(self, family: Family, placement: Placement) -> None:
         if isinstance(placement.cell, SetCell):
             self._sets[id(placement.cell)] = placement.cell
-        labels = dict(zip(*placement.key, strict=True))
-        if family.labels is not None and labels.get("model", OTHER) != OTHER:
-            self._bear_errors(labels)
+        self.bear_errors(family, placement.key)
 
     def _bear_errors(self, labels: Mapping[str, str]) -> None:
         for name in BORN_WITH_MODEL:
