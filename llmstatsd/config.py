@@ -304,6 +304,9 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="TLS and passwords, in the words of Prometheus' web configuration file.",
         ),
     ] = ""
+    reload: Annotated[
+        bool, Meta(description="Let `POST /-/reload` load the configuration anew, as SIGHUP does.")
+    ] = False
 
 
 class SeriesOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -315,6 +318,27 @@ class SeriesOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     buckets: Buckets | None = None
     extra_labels: tuple[LabelName, ...] = ()
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What outlives a restart."""
+
+    path: Annotated[
+        FilePath,
+        Meta(
+            description="File that keeps all series over a restart; nothing: `llmstatsd.state` in"
+            " $STATE_DIRECTORY where systemd sets that, else none.",
+            extra={"flag": "--state"},
+        ),
+    ] = ""
+    interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Time from one writing of it to the next: what a crash may lose.",
+        ),
+    ] = 10.0
 
 
 class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -477,6 +501,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aliases: dict[LabelName, dict[LabelValue, LabelValue]] = {}
     pinned: dict[LabelName, tuple[LabelValue, ...]] = {}
     series: dict[str, SeriesOptions] = {}
+    state: State = State()
     host: Host = Host()
     gpu: Gpu = Gpu()
     log: Log = Log()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, activation, address, garbage, logs
+from llmstatsd import __version__, activation, address, garbage, keeper, logs
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config, ConfigError
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
@@ -27,7 +28,9 @@ from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.notify import Notifier
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
+from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import SeriesRules, Store
+from llmstatsd.state import StateFile, StateLockedError
 from llmstatsd.telemetry import Telemetry
 from llmstatsd.web import security
 from llmstatsd.web.app import WebStats, create_app
@@ -76,13 +79,16 @@ class Daemon:
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
         `log_stats` is what the process's log counts, for the daemon's own series.
         Raises ConfigError for a bad security file, and lanes.LaneMissingError when the
-        configuration wants a lane that is not there.
+        configuration wants a lane that is not there; StateLockedError when another daemon keeps
+        its state in the same file.
         """
         guarded = security.load(config.http.security_file)
         self._config = config
         self._owns_process = owns_process
         passed = passed or activation.Passed()
         self._notifier = Notifier(os.environ)
+        self._moving = asyncio.Lock()  # held while numbers of the store are read as a whole
+        self._keeper = self._make_keeper()
         twin = lanes.choose(config.statsd.lane)
         self._store = _store(config, twin)
         taken = self._take_in_by(twin, *_bind(config, twin, passed))
@@ -103,6 +109,8 @@ class Daemon:
         )
         if self._tcp is not None:
             self._telemetry.tcp = self._tcp.stats
+        if self._keeper is not None:
+            self._telemetry.state = self._keeper.stats
         exposition = Exposition(
             self._store, list(self._collectors()), renderers.renderers(twin.name)
         )
@@ -119,6 +127,28 @@ class Daemon:
         except BindError:
             self._close_sockets()
             raise
+
+    def _make_keeper(self) -> keeper.Keeper | None:
+        state = self._config.state
+        path = keeper.path_of(state.path, os.environ)
+        if not path:
+            return None
+        return keeper.Keeper(StateFile(path), state.interval_seconds, self._kept, self._moving)
+
+    def _kept(self) -> tuple[Store, LineStats]:
+        """What outlives a restart: of the ladder, pieces of TCP are counted by their own intake."""
+        self._hot_path.settle()
+        ladder, tcp = LineStats(), self._telemetry.tcp
+        ladder.absorb(self._hot_path.stats)
+        ladder.datagrams -= tcp.pieces
+        ladder.bytes -= tcp.piece_bytes
+        return self._store, ladder
+
+    async def _restore(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.restore(self._store, self._hot_path)
+            refused = self._hot_path.stats.refused
+            self._logged = {reason: (-math.inf, count) for reason, count in refused.items()}
 
     def _take_in_by(
         self,
@@ -157,6 +187,7 @@ class Daemon:
             ends.append(signal.SIGHUP)
         for number in ends:
             loop.add_signal_handler(number, self._stopping.set)
+        await self._restore()
         await self._intake.start()
         if self._tcp is not None:
             await self._tcp.start()
@@ -174,6 +205,8 @@ class Daemon:
             tasks.append(asyncio.create_task(watchdog, name="watchdog"))
         if self._tcp is not None:
             tasks.append(asyncio.create_task(self._take_lines_in(self._tcp), name="tcp"))
+        if self._keeper is not None:
+            tasks.append(asyncio.create_task(self._keeper.run(), name="state"))
         waiter = asyncio.create_task(self._stopping.wait(), name="signals")
         self._say_ready()
         self._is_ready = True
@@ -234,6 +267,8 @@ class Daemon:
             await self._tcp.stop()
         await self._intake.stop()
         self._has_portable.set()
+        if self._keeper is not None:
+            self._keeper.end()
         self._web.stop()
         for task in tasks:
             if task.get_name() in _ENDLESS:
@@ -251,6 +286,8 @@ class Daemon:
             each.close()
         if self._tcp is not None:
             self._tcp.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
     def _say_stopped(self) -> None:
         memory = sockets.memory_of(self._intake.sockets)
@@ -390,7 +427,9 @@ class Daemon:
 
 
 def run(config: Config) -> int:
-    """Run a daemon to its end and give the exit code: 0 clean, 3 cannot bind, 1 a bug."""
+    """Run a daemon to its end and give the exit code: 0 clean, 1 a bug, 3 what was asked for
+    is not to be had: a configuration, an address, a state file.
+    """
     _open_standard_files()
     log = logs.begin(config.log)
     code = _run_to_its_end(config, log.stats)
@@ -402,7 +441,13 @@ def run(config: Config) -> int:
 def _run_to_its_end(config: Config, log_stats: logs.LogStats) -> int:
     try:
         uvloop.run(_serve(config, log_stats))
-    except (BindError, ConfigError, activation.ActivationError, lanes.LaneMissingError) as error:
+    except (
+        BindError,
+        ConfigError,
+        StateLockedError,
+        activation.ActivationError,
+        lanes.LaneMissingError,
+    ) as error:
         logger.error("%s", error)
         return EXIT_BAD_CONFIGURATION
     except Exception:

@@ -31,6 +31,7 @@ from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import Store
+from llmstatsd.state import StateStats
 from llmstatsd.web.app import WebStats
 
 HEAVIEST_SHOWN: Final = 5
@@ -54,6 +55,7 @@ class Telemetry(Collector):
     web: WebStats
     logs: LogStats = field(default_factory=LogStats)
     tcp: TcpStats = field(default_factory=TcpStats)
+    state: StateStats = field(default_factory=StateStats)
 
     def collect(self) -> list[Metric]:
         """The families in stage order, all read at one time, so that the ladder adds up."""
@@ -68,6 +70,7 @@ class Telemetry(Collector):
         yield from self._series()
         yield from self._cardinality()
         yield from self._web()
+        yield from self._state()
         yield _counters(
             "unwritten_log_messages",
             "Log messages that were not written, by reason.",
@@ -243,6 +246,28 @@ class Telemetry(Collector):
             "Requests and connections of the web turned away, by reason.",
             "reason",
             stats.refused.items(),
+        )
+
+    def _state(self) -> Iterator[Metric]:
+        state = self.state
+        yield _gauge(
+            "state_last_write_timestamp_seconds",
+            "Unix time of the last writing of the state file, 0 before the first.",
+            state.last_write_timestamp_seconds,
+        )
+        yield _counter(
+            "state_write_failures", "Writings of the state file that failed.", state.write_failures
+        )
+        yield _gauge(
+            "state_restored_label_sets",
+            "Label sets that were restored at the start.",
+            state.restored_label_sets,
+        )
+        yield _counters(
+            "state_dropped_label_sets",
+            "Label sets of the state file that fit nowhere, by reason.",
+            "reason",
+            state.dropped.items(),
         )
 
 

@@ -23,7 +23,7 @@ from llmstatsd.series.family import CLOSED_VALUES, Family, Instrument
 from llmstatsd.series.instruments import LabelSet, SetCell
 from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import BORN_WITH_MODEL, Store
-from llmstatsd.wire.reasons import Refusal
+from llmstatsd.wire.reasons import SERIES_REASONS, Refusal
 
 STEP_CELLS: Final = 250
 """Label sets that are read or merged in one step, so that it stays at about a millisecond."""
@@ -32,7 +32,10 @@ STEP_MODELS: Final = 25
 """Models whose error series are looked after in one step."""
 
 MALFORMED_RECORD: Final = "malformed"
-"""Why a record is dropped that no store has written; the other reasons are refusals of names."""
+"""Why a record is dropped that no store has written."""
+
+DROP_REASONS: Final = (*SERIES_REASONS, MALFORMED_RECORD)
+"""Why records are dropped; all but the last are those for which a line is refused, too."""
 
 _WHOLE_LIMIT: Final = 1 << 63
 """From here on a whole count is kept as a double, which is what msgpack can hold."""

@@ -1,0 +1,155 @@
+"""When the state file is read and written: at the start, in intervals, and at the end.
+
+Reading and writing happen in a thread, so neither the loop nor the lanes wait for a disk. What is
+written is gathered in short steps before, while samples come in.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from llmstatsd.series import snapshot
+from llmstatsd.series.lanes import HotPath
+from llmstatsd.series.slowpath import LineStats
+from llmstatsd.series.store import Store
+from llmstatsd.state import Head, StateFile, StateLockedError, StateStats, encoded, said
+
+FILE_NAME: Final = "llmstatsd.state"
+"""The file in the folder that systemd names in $STATE_DIRECTORY."""
+
+FAILURE_LOG_SECONDS: Final = 60.0
+"""A writing that fails is logged at most this often, and counted each time."""
+
+Source = Callable[[], tuple[Store, LineStats]]
+"""The store that is to be kept now, and the ladder of its hot path."""
+
+logger = logging.getLogger("llmstatsd")
+
+
+def path_of(configured: str, environ: Mapping[str, str]) -> str:
+    """Where the state is kept, empty for nowhere.
+
+    systemd may name several folders, with colons between them, by systemd.exec(5).
+    """
+    folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return configured or (str(Path(folder) / FILE_NAME) if folder else "")
+
+
+class Keeper:
+    """Keeps what `source` gives in a file, every `interval_seconds` and at the end.
+
+    `quiet` is held while it is read: who moves numbers from one store to another holds it too.
+    """
+
+    def __init__(
+        self, file: StateFile, interval_seconds: float, source: Source, quiet: asyncio.Lock
+    ) -> None:
+        """Lock the file; StateLockedError if another daemon keeps its state there."""
+        self.stats = StateStats()
+        self._file = file
+        self._interval_seconds = interval_seconds
+        self._source = source
+        self._quiet = quiet
+        self._ending = asyncio.Event()
+        self._failure_logged_at: float | None = None
+        try:
+            file.lock()
+        except OSError as error:  # the first writing fails as well, and is counted
+            logger.warning("cannot lock the state %s: %s", file.path, error.strerror)
+
+    async def restore(self, store: Store, hot_path: HotPath) -> None:
+        """Add what the file holds to a store that nothing has come into yet."""
+        found = await asyncio.to_thread(self._file.load)
+        if found.head is None:
+            self._say_nothing_restored(found.problem)
+            return
+        merge = snapshot.Merge(store, found.head.totals)
+        for part in found.parts:
+            merge.add(part)
+            await asyncio.sleep(0)
+        for _ in merge.finish():
+            await asyncio.sleep(0)
+        hot_path.go_on_from(found.head.totals.ladder)
+        self.stats.restored_label_sets = merge.restored
+        self.stats.dropped |= merge.dropped
+        self._say_restored(found.head)
+
+    async def run(self) -> None:
+        """Write at once, in every interval, and a last time after `end`, marked as clean."""
+        while not self._ending.is_set():
+            await self._save(is_clean=False)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), self._interval_seconds)
+        await self._save(is_clean=True)
+
+    def end(self) -> None:
+        """Let `run` write a last time and return: nothing comes in any more."""
+        self._ending.set()
+
+    def close(self) -> None:
+        """Give the lock up."""
+        self._file.close()
+
+    async def _save(self, *, is_clean: bool) -> None:
+        try:
+            async with self._quiet:
+                store, ladder = self._source()
+                parts = await self._gather(store)
+                head = Head(time.time(), is_clean, snapshot.totals(store, ladder))
+            await asyncio.to_thread(self._file.save, head, parts)
+        except (OSError, MemoryError, StateLockedError) as error:
+            self.stats.write_failures += 1
+            self._say_failed(error, is_last=is_clean)
+        else:
+            self.stats.last_write_timestamp_seconds = head.written
+
+    async def _gather(self, store: Store) -> list[bytes]:
+        gathered: list[bytes] = []
+        steps = snapshot.parts(store)
+        while True:
+            with store.gate:
+                part = next(steps, None)
+            if part is None:
+                return gathered
+            gathered.append(encoded(part))
+            await asyncio.sleep(0)
+
+    def _say_nothing_restored(self, problem: str | None) -> None:
+        path = self._file.path
+        if problem is None:
+            logger.info("no state in %s yet: every series begins at 0", path)
+        else:
+            logger.error("the state in %s is lost, every series begins at 0: %s", path, problem)
+
+    def _say_restored(self, head: Head) -> None:
+        logger.info(
+            "restored %d label sets from %s, written %.1f s ago",
+            self.stats.restored_label_sets,
+            self._file.path,
+            max(0.0, time.time() - head.written),  # the clock may have been set back
+        )
+        if not head.is_clean:
+            logger.warning(
+                "the last stop was not clean: what came in after that writing is lost, "
+                "at most one interval (now %g s)",
+                self._interval_seconds,
+            )
+        dropped = {reason: count for reason, count in self.stats.dropped.items() if count}
+        if dropped:
+            logger.warning("label sets of the state that were dropped, by reason: %s", dropped)
+
+    def _say_failed(self, error: Exception, *, is_last: bool) -> None:
+        now, logged_at = time.monotonic(), self._failure_logged_at
+        if not is_last and logged_at is not None and now - logged_at < FAILURE_LOG_SECONDS:
+            return
+        self._failure_logged_at = now
+        logger.error(
+            "cannot write the state %s, %d times so far: %s",
+            self._file.path,
+            self.stats.write_failures,
+            said(error),
+        )
