@@ -156,15 +156,12 @@ def encoded(part: Part) -> bytes:
 
 
 def _bytes_of(path: Path) -> bytes:
-    # A pipe in the place of the file must not make the start wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise BadStateError("it is no file")
-        if found.st_size > FILE_BYTES_LIMIT:
-            raise BadStateError(f"its {found.st_size} bytes are more than {FILE_BYTES_LIMIT}")
-        return file.read()
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadStateError("it is no file")  # to open a pipe would be to wait
+    if found.st_size > FILE_BYTES_LIMIT:
+        raise BadStateError(f"its {found.st_size} bytes are more than {FILE_BYTES_LIMIT}")
+    return path.read_bytes()
 
 
 def _read(data: bytes) -> Found:
