@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ _KIT_OPTIONS: Final = [option for option in config.options() if option.is_kit]
 @main.command(params=[_CONFIG_FILE, *map(_flag, _SERVE_OPTIONS)])
 @click.pass_context
 def serve(context: click.Context, /, path: Path | None, **given: str | None) -> None:
-    """Receive datagrams and serve /metrics until SIGTERM or SIGINT.
+    """Receive datagrams and serve /metrics until SIGTERM or SIGINT; SIGHUP reloads.
 
     A flag beats its LLMSTATSD_* variable, a variable beats the file, the file beats the default.
     """
@@ -75,7 +76,8 @@ def serve(context: click.Context, /, path: Path | None, **given: str | None) -> 
 
     from llmstatsd import daemon  # the other commands start without the servers
 
-    context.exit(daemon.run(loaded))
+    flags = _flags(_SERVE_OPTIONS, given)
+    context.exit(daemon.run(loaded, partial(config.load, path, dict(os.environ), flags)))
 
 
 def _flags(

@@ -8,13 +8,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 
-from llmstatsd import __version__, activation, address, garbage, keeper, logs
+from llmstatsd import __version__, activation, address, garbage, keeper, logs, reload
 from llmstatsd.config import EXIT_BAD_CONFIGURATION, Config, ConfigError
 from llmstatsd.exposition import lanes as renderers
 from llmstatsd.exposition.text import Exposition
@@ -73,11 +74,13 @@ class Daemon:
         owns_process: bool = False,
         log_stats: logs.LogStats | None = None,
         passed: activation.Passed | None = None,
+        load: Callable[[], Config] | None = None,
     ) -> None:
         """Bind every socket; BindError names the one that fails.
 
         `owns_process` lets it lower the priority of the thread that runs it below its lanes'.
-        `log_stats` is what the process's log counts, for the daemon's own series.
+        `log_stats` is what the process's log counts, for the daemon's own series. `load` gives the
+        configuration anew, or raises ConfigError, for a reload.
         Raises ConfigError for a bad security file, and lanes.LaneMissingError when the
         configuration wants a lane that is not there; StateLockedError when another daemon keeps
         its state in the same file.
@@ -87,7 +90,11 @@ class Daemon:
         self._owns_process = owns_process
         passed = passed or activation.Passed()
         self._notifier = Notifier(os.environ)
-        self._moving = asyncio.Lock()  # held while numbers of the store are read as a whole
+        self._load = load or (lambda: config)
+        self._reloads = reload.Reloads(self._reload)
+        self._bug: Exception | None = None
+        self._moving = asyncio.Lock()  # for who reads or changes the store or the intake as a whole
+        self._is_drained = False
         self._keeper = self._make_keeper()
         twin = lanes.choose(config.statsd.lane)
         self._store = _store(config, twin)
@@ -111,15 +118,16 @@ class Daemon:
             self._telemetry.tcp = self._tcp.stats
         if self._keeper is not None:
             self._telemetry.state = self._keeper.stats
-        exposition = Exposition(
+        self._exposition = exposition = Exposition(
             self._store, list(self._collectors()), renderers.renderers(twin.name)
         )
         app = create_app(
             exposition,
             is_ready=lambda: self._is_ready,
-            gzip_level=config.http.gzip_level,
+            gzip_level=lambda: self._config.http.gzip_level,
             stats=self._web_stats,
             concurrent_scrapes=config.http.concurrent_scrapes,
+            reload=self.reload if config.http.reload else None,
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:
@@ -145,7 +153,9 @@ class Daemon:
         return self._store, ladder
 
     async def _restore(self) -> None:
-        if self._keeper is not None:
+        if self._keeper is None:
+            return
+        async with self._moving:
             await self._keeper.restore(self._store, self._hot_path)
             refused = self._hot_path.stats.refused
             self._logged = {reason: (-math.inf, count) for reason, count in refused.items()}
@@ -156,16 +166,13 @@ class Daemon:
         bound: list[sockets.DatagramSocket],
         listener: socket.socket | None,
     ) -> tuple[lanes.HotPath, UdpIntake | LaneIntake, TcpIntake | None]:
-        statsd = self._config.statsd
+        config = self._config
         if twin is lanes.PORTABLE:
-            portable = HotPath(self._store, _dialect(self._config), statsd.cache_entries)
+            portable = _portable(self._store, config)
             intake = UdpIntake(bound, portable.feed_together)
             return portable, intake, self._tcp_intake(listener, portable.feed_together)
-        count = len(bound) + (listener is not None)
-        compiled = lanes.CompiledHotPath(
-            self._store, _dialect(self._config), statsd.cache_entries, count
-        )
         # A lane is fed by one thread: the last one, where there is TCP, by the loop's.
+        compiled = _compiled(self._store, config, len(bound) + (listener is not None))
         own = compiled.lanes[: len(bound)]
         last = compiled.lanes[-1].feed_together
         return compiled, LaneIntake(bound, own), self._tcp_intake(listener, last)
@@ -182,11 +189,10 @@ class Daemon:
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
         loop = asyncio.get_running_loop()
-        ends = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-            ends.append(signal.SIGHUP)
-        for number in ends:
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(signal.SIGHUP, self._reloads.begin)
         await self._restore()
         await self._intake.start()
         if self._tcp is not None:
@@ -223,13 +229,101 @@ class Daemon:
         """Begin to stop, as a signal does."""
         self._stopping.set()
 
+    async def reload(self) -> str | None:
+        """Take the configuration over anew, as SIGHUP does; None, or the text why it failed.
+
+        It is taken over whole or not at all. Who asks while one is under way gets the next one.
+        """
+        return await self._reloads.ask()
+
+    async def _reload(self) -> str | None:
+        if self._is_ready:
+            self._notifier.reloading()
+        try:
+            failure = await self._try_to_reload()
+        except Exception as error:  # noqa: BLE001 a bug, which ends the daemon where it is awaited
+            failure, self._bug = f"a bug: {error!r}", error
+            self._stopping.set()
+        self._telemetry.reload.note(failure)
+        if failure is not None:
+            logger.error("not reloaded, the configuration of before stays: %s", failure)
+        if self._is_ready:
+            self._notifier.ready()
+        return failure
+
+    async def _try_to_reload(self) -> str | None:
+        try:
+            loaded = await asyncio.to_thread(self._load)
+            config, late = reload.taken_over(self._config, loaded)
+            guarded = await asyncio.to_thread(security.load, config.http.security_file)
+        except ConfigError as error:
+            return str(error)
+        async with self._moving:
+            if self._stopping.is_set():
+                return "the daemon is stopping"
+            if reload.changes_series(self._config, config):
+                failure = await self._change_series(config)
+                if failure is not None:
+                    return failure
+            self._config = config
+        self._web.set_security(guarded)
+        if self._owns_process:
+            logs.set_level(config.log.level)
+        if self._keeper is not None:
+            self._keeper.interval_seconds = config.state.interval_seconds
+        logger.info("reloaded the configuration")
+        if late:
+            logger.warning("these take effect with a restart only: %s", ", ".join(late))
+        return None
+
+    async def _change_series(self, config: Config) -> str | None:
+        """Count on by other rules; None, or why that cannot be, and then nothing has changed."""
+        before = self._hot_path
+        try:
+            if isinstance(self._intake, LaneIntake):
+                store = _store(config, lanes.choose("compiled"))
+                count = len(self._intake.sockets) + (self._tcp is not None)
+                hot_path: lanes.HotPath = _compiled(store, config, count)
+            else:
+                store = _store(config, lanes.PORTABLE)
+                hot_path = _portable(store, config, before.stats)
+            dropped = await reload.follow(self._store, store, partial(self._feed_to, hot_path))
+        except MemoryError:
+            if self._hot_path is not before:
+                raise
+            return "there is too little memory for a second store"
+        self._store = self._telemetry.store = store
+        self._exposition.show(store)
+        if dropped:
+            logger.warning("label sets that were dropped, by reason: %s", dropped)
+        return None
+
+    async def _feed_to(self, hot_path: lanes.HotPath) -> None:
+        """Feed another hot path; when this returns, the one of before is not fed any more."""
+        before, intake = self._hot_path, self._intake
+        self._hot_path = self._telemetry.hot_path = hot_path
+        feed = hot_path.feed_together
+        if isinstance(hot_path, lanes.CompiledHotPath):
+            hot_path.follow(before)
+            feed = hot_path.lanes[-1].feed_together
+        if self._tcp is not None:
+            self._tcp.feed_to(feed)
+        if isinstance(intake, UdpIntake):
+            intake.feed_to(feed)
+        elif isinstance(hot_path, lanes.CompiledHotPath):
+            await intake.feed_to(hot_path.lanes[: len(intake.sockets)])
+            hot_path.has_followed()
+
     async def _take_in(self) -> None:
         try:
             await self._intake.run()
         except LaneFailedError:
             self._is_ready = False
             logger.exception("not ready: the portable lane takes over")
-            await self._fall_back()
+            async with self._moving:
+                if self._is_drained:
+                    return
+                await self._fall_back()
             self._is_ready = not self._stopping.is_set()
             await self._intake.run()
 
@@ -248,10 +342,7 @@ class Daemon:
         """Go on by the portable lane, with the same sockets, cells and counts."""
         self._intake.settle()
         self._hot_path.settle()
-        statsd = self._config.statsd
-        hot_path = HotPath(
-            self._store, _dialect(self._config), statsd.cache_entries, self._hot_path.stats
-        )
+        hot_path = _portable(self._store, self._config, self._hot_path.stats)
         self._intake.stats.lane_failures += 1
         intake = UdpIntake(self._intake.sockets, hot_path.feed_together, self._intake.stats)
         self._hot_path = self._telemetry.hot_path = hot_path
@@ -263,9 +354,12 @@ class Daemon:
         logger.warning("ready again: lane=%s", hot_path.lane)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        if self._tcp is not None:
-            await self._tcp.stop()
-        await self._intake.stop()
+        self._stopping.set()
+        async with self._moving:  # a reload under way ends before
+            if self._tcp is not None:
+                await self._tcp.stop()
+            await self._intake.stop()
+            self._is_drained = True
         self._has_portable.set()
         if self._keeper is not None:
             self._keeper.end()
@@ -277,7 +371,7 @@ class Daemon:
         self._say_stopped()
         self._close_sockets()
         self._gpus.stop()
-        for outcome in ended:
+        for outcome in (self._bug, *ended):
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -356,10 +450,9 @@ class Daemon:
 
     async def _keep_time(self) -> None:
         loop = asyncio.get_running_loop()
-        idle = self._config.limits.idle_seconds
         sweep_at = collect_at = loop.time()
         while True:
-            now = loop.time()
+            now, idle = loop.time(), self._config.limits.idle_seconds
             with self._store.gate:
                 self._store.end_minutes(now)
             self._log_refused(now)
@@ -426,21 +519,24 @@ class Daemon:
                 )
 
 
-def run(config: Config) -> int:
-    """Run a daemon to its end and give the exit code: 0 clean, 1 a bug, 3 what was asked for
-    is not to be had: a configuration, an address, a state file.
+def run(config: Config, load: Callable[[], Config] | None = None) -> int:
+    """Run a daemon to its end and give the exit code: 0 clean, 3 cannot start, 1 a bug.
+
+    `load` gives the configuration anew, or raises ConfigError, for a reload.
     """
     _open_standard_files()
     log = logs.begin(config.log)
-    code = _run_to_its_end(config, log.stats)
+    code = _run_to_its_end(config, load, log.stats)
     log.end()
     _give_up_unwritable_stderr()
     return code
 
 
-def _run_to_its_end(config: Config, log_stats: logs.LogStats) -> int:
+def _run_to_its_end(
+    config: Config, load: Callable[[], Config] | None, log_stats: logs.LogStats
+) -> int:
     try:
-        uvloop.run(_serve(config, log_stats))
+        uvloop.run(_serve(config, load, log_stats))
     except (
         BindError,
         ConfigError,
@@ -474,10 +570,12 @@ def _give_up_unwritable_stderr() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-async def _serve(config: Config, log_stats: logs.LogStats) -> None:
+async def _serve(
+    config: Config, load: Callable[[], Config] | None, log_stats: logs.LogStats
+) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     passed = activation.passed(os.environ)
-    daemon = Daemon(config, owns_process=True, log_stats=log_stats, passed=passed)
+    daemon = Daemon(config, owns_process=True, log_stats=log_stats, passed=passed, load=load)
     garbage.begin()
     await daemon.run()
 
@@ -493,6 +591,14 @@ def _store(config: Config, twin: lanes.Twin) -> Store:
         },
         instruments=twin.instruments,
     )
+
+
+def _portable(store: Store, config: Config, stats: LineStats | None = None) -> HotPath:
+    return HotPath(store, _dialect(config), config.statsd.cache_entries, stats)
+
+
+def _compiled(store: Store, config: Config, count: int) -> lanes.CompiledHotPath:
+    return lanes.CompiledHotPath(store, _dialect(config), config.statsd.cache_entries, count)
 
 
 def _dialect(config: Config) -> Dialect:

@@ -50,8 +50,9 @@ class Keeper:
     ) -> None:
         """Lock the file; StateLockedError if another daemon keeps its state there."""
         self.stats = StateStats()
+        self.interval_seconds = interval_seconds
+        """May be changed at any time; the interval that has begun is not."""
         self._file = file
-        self._interval_seconds = interval_seconds
         self._source = source
         self._quiet = quiet
         self._ending = asyncio.Event()
@@ -83,7 +84,7 @@ class Keeper:
         while not self._ending.is_set():
             await self._save(is_clean=False)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), self._interval_seconds)
+                await asyncio.wait_for(self._ending.wait(), self.interval_seconds)
         await self._save(is_clean=True)
 
     def end(self) -> None:
@@ -98,7 +99,10 @@ class Keeper:
         try:
             async with self._quiet:
                 store, ladder = self._source()
-                parts = await self._gather(store)
+                parts = []
+                for part in snapshot.gated(store):
+                    parts.append(encoded(part))
+                    await asyncio.sleep(0)
                 head = Head(time.time(), is_clean, snapshot.totals(store, ladder))
             await asyncio.to_thread(self._file.save, head, parts)
         except (OSError, MemoryError, StateLockedError) as error:
@@ -106,17 +110,6 @@ class Keeper:
             self._say_failed(error, is_last=is_clean)
         else:
             self.stats.last_write_timestamp_seconds = head.written
-
-    async def _gather(self, store: Store) -> list[bytes]:
-        gathered: list[bytes] = []
-        steps = snapshot.parts(store)
-        while True:
-            with store.gate:
-                part = next(steps, None)
-            if part is None:
-                return gathered
-            gathered.append(encoded(part))
-            await asyncio.sleep(0)
 
     def _say_nothing_restored(self, problem: str | None) -> None:
         path = self._file.path
@@ -136,7 +129,7 @@ class Keeper:
             logger.warning(
                 "the last stop was not clean: what came in after that writing is lost, "
                 "at most one interval (now %g s)",
-                self._interval_seconds,
+                self.interval_seconds,
             )
         dropped = {reason: count for reason, count in self.stats.dropped.items() if count}
         if dropped:

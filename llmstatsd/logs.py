@@ -83,7 +83,7 @@ def begin(config: Log, descriptor: int = STDERR_DESCRIPTOR) -> Logs:
     writer = _Writer(descriptor, stats)
     handler = _Handler(_formatter(config.format, descriptor), writer, stats)
     root = logging.getLogger()
-    root.setLevel(config.level.upper())
+    set_level(config.level)
     root.addHandler(handler)
     logging.raiseExceptions = False  # a log that cannot be written is no reason to stop
     writer.start()
@@ -100,6 +100,11 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def set_level(level: str) -> None:
+    """Write messages from another level on, as the configuration names it."""
+    logging.getLogger().setLevel(level.upper())
 
 
 class RateLimit:

@@ -27,6 +27,7 @@ from llmstatsd.intake.lanes import LaneIntake
 from llmstatsd.intake.tcp import TcpStats
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.logs import LogStats
+from llmstatsd.reload import ReloadStats
 from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
@@ -56,6 +57,7 @@ class Telemetry(Collector):
     logs: LogStats = field(default_factory=LogStats)
     tcp: TcpStats = field(default_factory=TcpStats)
     state: StateStats = field(default_factory=StateStats)
+    reload: ReloadStats = field(default_factory=ReloadStats)
 
     def collect(self) -> list[Metric]:
         """The families in stage order, all read at one time, so that the ladder adds up."""
@@ -70,6 +72,7 @@ class Telemetry(Collector):
         yield from self._series()
         yield from self._cardinality()
         yield from self._web()
+        yield from self._config()
         yield from self._state()
         yield _counters(
             "unwritten_log_messages",
@@ -246,6 +249,19 @@ class Telemetry(Collector):
             "Requests and connections of the web turned away, by reason.",
             "reason",
             stats.refused.items(),
+        )
+
+    def _config(self) -> Iterator[Metric]:
+        reload = self.reload
+        yield _gauge(
+            "config_reload_success",
+            "Whether the last loading of the configuration went well: 1, or 0.",
+            float(reload.is_success),
+        )
+        yield _gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "Unix time at which the configuration in force was loaded.",
+            reload.last_success_timestamp_seconds,
         )
 
     def _state(self) -> Iterator[Metric]:

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kit": {"", "catalog", "config", "kit"},
     "keeper": {"series", "state"},
     "logs": {"config"},
+    "reload": {"config", "series"},
     "send": {"address"},
     "state": {"series"},
     "intake": {"address", "intake"},
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "series": {"catalog", "series", "wire"},
     "exposition": {"catalog", "exposition", "series"},
     "web": {"", "address", "config", "exposition", "web"},
-    "telemetry": {"", "catalog", "intake", "logs", "series", "state", "web", "wire"},
+    "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
         *("", "address", "catalog", "config", "daemon", "healthcheck", "kit", "send", "series"),
         "web",

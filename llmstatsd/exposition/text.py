@@ -93,6 +93,11 @@ class Exposition:
         self._collectors = tuple(collectors)
         self._copies: dict[Family, list[AnyCell]] = {}
 
+    def show(self, store: Store) -> None:
+        """Show another store from the next scrape on."""
+        self._store = store
+        self._copies = {}
+
     def chunks(self, chosen: Format, names: frozenset[str] | None = None) -> Iterator[bytes]:
         """The body in steps; between two steps the caller may do other work.
 

@@ -53,11 +53,15 @@ cdef extern from *:
     static inline int flag_is_set(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void flag_set(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
     static inline void tick(uint64_t *count, uint64_t more) { __atomic_store_n(count, *count + more, __ATOMIC_RELAXED); }
+    static inline void *place_load(void **place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
+    static inline void place_store(void **place, void *value) { __atomic_store_n(place, value, __ATOMIC_RELEASE); }
     static inline uint64_t ticks(const uint64_t *count) { return __atomic_load_n(count, __ATOMIC_RELAXED); }
     """
     bint flag_is_set(const int *flag) nogil
     void flag_set(int *flag) nogil
     void tick(uint64_t *count, uint64_t more) nogil
+    void *place_load(void **place) nogil
+    void place_store(void **place, void *value) nogil
     uint64_t ticks(const uint64_t *count) nogil
 
 
@@ -80,7 +84,7 @@ cdef class Receiver:
 
     cdef int _descriptor
     cdef object _capsule
-    cdef Feeder *_feeder
+    cdef void *_feeder  # a Feeder; another thread may put another one here
     cdef char *_buffers
     cdef mmsghdr _messages[BATCH_DATAGRAMS]
     cdef iovec _places[BATCH_DATAGRAMS]
@@ -106,7 +110,7 @@ cdef class Receiver:
         self._may_be_long = may_be_long
         self._descriptor = descriptor
         self._capsule = feeder
-        self._feeder = <Feeder *>PyCapsule_GetPointer(feeder, FEEDER)
+        self._feeder = PyCapsule_GetPointer(feeder, FEEDER)
         # Pages that no datagram reaches are never touched, and cost nothing.
         self._buffers = <char *>malloc(BATCH_DATAGRAMS * STRIDE_BYTES)
         if self._buffers == NULL:
@@ -125,6 +129,11 @@ cdef class Receiver:
     def turns(self):
         """Times the loop went round, timeouts included: it grows as long as the loop lives."""
         return ticks(&self._turns)
+
+    def feed_to(self, feeder):
+        """Feed another capsule from the next turn on; the one before is needed until that ends."""
+        place_store(&self._feeder, PyCapsule_GetPointer(feeder, FEEDER))
+        self._capsule = feeder
 
     @property
     def counts(self):
@@ -161,6 +170,7 @@ cdef class Receiver:
         """Take a batch in and return its size: 0 after a timeout or an error of some sender's."""
         cdef int number, kept, received
         cdef uint64_t length = 0
+        cdef Feeder *feeder
         if self._network_count:
             self._ask_for_senders()
         received = recvmmsg(self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL)
@@ -181,7 +191,8 @@ cdef class Receiver:
         tick(&self._datagram_count, kept)
         tick(&self._byte_count, length)
         if kept:
-            self._feeder.feed(self._feeder.lane, self._datagrams, kept)
+            feeder = <Feeder *>place_load(&self._feeder)
+            feeder.feed(feeder.lane, self._datagrams, kept)
         return received
 
     cdef void _ask_for_senders(self) noexcept nogil:

@@ -23,6 +23,10 @@ GIVEN_WAY_NICE: Final = 10
 By the kernel's sched(7) a step is about a quarter more or less.
 """
 
+SWITCH_TURNS: Final = 2
+SWITCH_STEP_SECONDS: Final = 0.005
+"""How often it is looked whether lanes went round, which takes two receive timeouts at most."""
+
 _TIMEVAL: Final = struct.Struct("@ll")  # struct timeval of sys/time.h
 
 
@@ -95,6 +99,19 @@ class LaneIntake:
     def turns(self) -> tuple[int, ...]:
         """How often each lane went round: all grow, datagrams or not, as long as all live."""
         return tuple(receiver.turns for receiver in self._receivers)
+
+    async def feed_to(self, lanes: Sequence[Lane]) -> None:
+        """Feed other lanes; when this returns, those of before are not fed any more."""
+        for receiver, lane in zip(self._receivers, lanes, strict=True):
+            receiver.feed_to(lane.feeder)
+        before = self.turns()
+        # A turn that had begun may end by the lane of before, and the one after it does not.
+        while any(  # noqa: ASYNC110 - the threads cannot set an event without the GIL
+            thread.is_alive() and now - then < SWITCH_TURNS
+            for thread, now, then in zip(self._threads, self.turns(), before, strict=False)
+        ):
+            await asyncio.sleep(SWITCH_STEP_SECONDS)
+        self._lanes = tuple(lanes)
 
     def settle(self) -> None:
         """Bring the stats of the sockets up to date with what the threads have counted."""

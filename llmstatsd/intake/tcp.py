@@ -104,6 +104,10 @@ class TcpIntake:
         if self._bug is not None:
             raise self._bug
 
+    def feed_to(self, feed: Callable[[Sequence[bytes]], None]) -> None:
+        """Feed something else from now on."""
+        self._feed = feed
+
     def go_on(self, feed: Callable[[Sequence[bytes]], None]) -> None:
         """Feed something else from now on, after a bug too."""
         self._feed, self._bug = feed, None

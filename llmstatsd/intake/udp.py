@@ -63,7 +63,7 @@ class UdpIntake:
         """Feed datagrams until `stop`."""
         if not self._streams:
             raise RuntimeError("the intake has not been started")
-        stream, queue, feed = self._streams[0], self._queue, self._feed
+        stream, queue = self._streams[0], self._queue
         while True:
             try:
                 datagram, _ = await stream.recv()
@@ -75,7 +75,11 @@ class UdpIntake:
             if waiting >= self.stats.queue_high_water:
                 self.stats.queue_high_water = waiting + 1
             # What came in the same turn of the loop costs no further wake-up.
-            feed([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
+            self._feed([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
+
+    def feed_to(self, feed: Callable[[Sequence[bytes]], None]) -> None:
+        """Feed something else from now on."""
+        self._feed = feed
 
     def settle(self) -> None:
         """Bring everything that is counted up to date: here it always is."""

@@ -69,6 +69,7 @@ class CompiledHotPath:
         self.lanes = [Lane(store, dialect, cache_entries, number + 1) for number in range(lanes)]
         self._store = store
         self._before = LineStats()
+        self._predecessor: HotPath | None = None
 
     @property
     def stats(self) -> LineStats:
@@ -76,7 +77,20 @@ class CompiledHotPath:
         together = LineStats()
         for ladder in (self._before, *[lane.stats for lane in self.lanes]):
             together.absorb(ladder)
+        if self._predecessor is not None:
+            together.absorb(self._predecessor.stats)
         return together
+
+    def follow(self, predecessor: HotPath) -> None:
+        """Count on from another hot path, which is still fed, until `has_followed`."""
+        self._predecessor = predecessor
+
+    def has_followed(self) -> None:
+        """The other hot path is not fed any more: count on from what it has come to."""
+        if self._predecessor is not None:
+            self._predecessor.settle()
+            self._before.absorb(self._predecessor.stats)
+            self._predecessor = None
 
     def go_on_from(self, ladder: LineStats) -> None:
         """Count on from a ladder of before."""
@@ -102,6 +116,8 @@ class CompiledHotPath:
 
     def settle(self) -> None:
         """Count the folded samples that lanes have added and not yet counted."""
+        if self._predecessor is not None:
+            self._predecessor.settle()
         with self._store.gate:
             for lane in self.lanes:
                 lane.settle()

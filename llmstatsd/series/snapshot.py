@@ -99,7 +99,7 @@ def totals(store: Store, ladder: LineStats) -> Totals:
 
 
 def parts(store: Store) -> Iterator[Part]:
-    """Every series of a store; who lets several threads change it holds its gate for each step."""
+    """Every series of a store, in steps; `gated` is for a store that several threads change."""
     for family in list(store.families.values()):
         folded = dict(family.folded)
         cells = list(family.cells.items())
@@ -111,6 +111,17 @@ def parts(store: Store) -> Iterator[Part]:
                 family.name, family.instrument, family.buckets, labels, overflow, folded, kept
             )
             folded = {}
+
+
+def gated(store: Store) -> Iterator[Part]:
+    """The same while several threads change the store: its gate is held for one step at a time."""
+    steps = parts(store)
+    while True:
+        with store.gate:
+            part = next(steps, None)
+        if part is None:
+            return
+        yield part
 
 
 def _kept(family: Family, label_set: LabelSet, cell: Any) -> Kept:
@@ -139,13 +150,22 @@ class Merge:
         if not members.held and 0 < len(before.members_key) <= _KEY_BYTES_LIMIT:
             members.key = before.members_key
 
+    def make_room(self, part: Part) -> None:
+        """Let the label sets of one part be born, where they can, before others are."""
+        family = self._family(part)
+        if not isinstance(family, Refusal):
+            for kept in part.kept:
+                self._store.readmit(family, self._label_set(family, kept.label_set))
+
     def add(self, part: Part) -> None:
         """Add the label sets of one part; never raises on any content."""
-        family = self._store.family(part.name, part.instrument)
+        family = self._family(part)
         if isinstance(family, Refusal):
             self.dropped[family.reason] += len(part.kept)
             return
-        self._know(family, part)
+        for reason, count in part.folded.items():
+            if reason in family.folded:
+                family.folded[reason] += count
         places = [bisect_left(family.buckets, bound) for bound in (*part.bounds, float("inf"))]
         for kept in part.kept:
             if _is_sound(part, kept):
@@ -154,12 +174,13 @@ class Merge:
             else:
                 self.dropped[MALFORMED_RECORD] += 1
 
-    def finish(self) -> Iterator[None]:
+    def finish(self, after: Totals | None = None) -> Iterator[None]:
         """Add the totals but for the ladder, and let what is missing of models be born, in steps.
 
-        The ladder belongs to the hot path.
+        The ladder belongs to the hot path. `after` are the totals when all records had been read,
+        if they have changed since.
         """
-        store, before = self._store, self._before
+        store, before = self._store, after or self._before
         store.stats.expired_label_sets += before.expired
         models: dict[tuple[str, ...], tuple[Family, LabelSet]] = {}
         for family in list(store.families.values()):
@@ -173,12 +194,11 @@ class Merge:
         # Whatever was born anew was born before.
         store.ledger.born = max(store.ledger.born, before.born)
 
-    def _know(self, family: Family, part: Part) -> None:
-        if family.labels is None:
+    def _family(self, part: Part) -> Family | Refusal:
+        family = self._store.family(part.name, part.instrument)
+        if not isinstance(family, Refusal) and family.labels is None:
             family.learn(part.labels, part.overflow)
-        for reason, count in part.folded.items():
-            if reason in family.folded:
-                family.folded[reason] += count
+        return family
 
     def _find_models(
         self, family: Family, models: dict[tuple[str, ...], tuple[Family, LabelSet]]

@@ -116,14 +116,14 @@ def create_app(
     exposition: Source,
     *,
     is_ready: Callable[[], bool],
-    gzip_level: int,
+    gzip_level: Callable[[], int],
     stats: WebStats,
     concurrent_scrapes: int = CONCURRENT_SCRAPES,
     reload: Callable[[], Awaitable[str | None]] | None = None,
 ) -> Starlette:
     """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
 
-    `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` is zlib's, 1 to 9, see
+    `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` gives zlib's, 1 to 9, see
     `compression`. Scrapes over `concurrent_scrapes` wait. `reload` loads the configuration anew and
     gives None, or the text why it failed; without it there is no `/-/reload`.
     """
@@ -198,7 +198,7 @@ class _Scrapes:
     __slots__ = ("_exposition", "_gzip_level", "_slots", "_stats", "_turn")
 
     def __init__(
-        self, exposition: Source, gzip_level: int, stats: WebStats, concurrent: int
+        self, exposition: Source, gzip_level: Callable[[], int], stats: WebStats, concurrent: int
     ) -> None:
         self._exposition = exposition
         self._gzip_level = gzip_level
@@ -221,7 +221,7 @@ class _Scrapes:
         chunks = self._exposition.chunks(form, names or None)
         body = self._blocks(chunks, GZIP_BLOCK_BYTES if gzip else BLOCK_BYTES)
         if gzip:
-            body = _compressed(body, self._gzip_level)
+            body = _compressed(body, self._gzip_level())
         return _ScrapeResponse(body, headers, self._slots, self._stats)
 
     async def _blocks(self, chunks: Iterator[bytes], block_bytes: int) -> AsyncGenerator[bytes]:

@@ -135,7 +135,7 @@ async def start_site() -> AsyncIterator[StartSite]:
         exposition = exposition or FakeExposition()
         stats = WebStats()
         app = create_app(
-            exposition, is_ready=lambda: True, gzip_level=3, stats=stats, reload=reload
+            exposition, is_ready=lambda: True, gzip_level=lambda: 3, stats=stats, reload=reload
         )
         http = Http(**{"listen": "127.0.0.1:0", **options})
         server = WebServer(app, http, stats, guarded)

@@ -36,7 +36,7 @@ class App:
         self.is_ready = True
         self.stats = WebStats()
         self.asgi: Starlette = create_app(
-            self.exposition, is_ready=lambda: self.is_ready, gzip_level=3, stats=self.stats
+            self.exposition, is_ready=lambda: self.is_ready, gzip_level=lambda: 3, stats=self.stats
         )
 
 

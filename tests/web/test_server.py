@@ -25,7 +25,9 @@ SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def unbound(**options: Any) -> WebServer:
-    app = create_app(FakeExposition(), is_ready=lambda: True, gzip_level=3, stats=WebStats())
+    app = create_app(
+        FakeExposition(), is_ready=lambda: True, gzip_level=lambda: 3, stats=WebStats()
+    )
     return WebServer(app, Http(**options))
 
 
