@@ -267,13 +267,13 @@ class Daemon:
                     return failure
             self._config = config
         self._web.set_security(guarded)
-        if self._owns_process:
-            logs.set_level(config.log.level)
         if self._keeper is not None:
             self._keeper.interval_seconds = config.state.interval_seconds
         logger.info("reloaded the configuration")
         if late:
             logger.warning("these take effect with a restart only: %s", ", ".join(late))
+        if self._owns_process:
+            logs.set_level(config.log.level)
         return None
 
     async def _change_series(self, config: Config) -> str | None:

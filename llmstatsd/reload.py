@@ -35,11 +35,13 @@ TAKEN_OVER: Final = frozenset(
 class ReloadStats:
     """How the last loading of the configuration went, the start being the first one."""
 
+    reloads: int = 0
     is_success: bool = True
     last_success_timestamp_seconds: float = field(default_factory=time.time)
 
     def note(self, failure: str | None) -> None:
         """Note how a reload went."""
+        self.reloads += 1
         self.is_success = failure is None
         if failure is None:
             self.last_success_timestamp_seconds = time.time()

@@ -253,6 +253,7 @@ class Telemetry(Collector):
 
     def _config(self) -> Iterator[Metric]:
         reload = self.reload
+        yield _counter("config_reloads", "Reloads that ended, failed ones too.", reload.reloads)
         yield _gauge(
             "config_reload_success",
             "Whether the last loading of the configuration went well: 1, or 0.",

@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -105,10 +105,10 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A daemon in place of the real one: keeps its configuration and ends with `exit_code`."""
-    seen = SimpleNamespace(config=None, exit_code=0)
+    seen = SimpleNamespace(config=None, load=None, exit_code=0)
 
-    def run_daemon(config: Config) -> int:
-        seen.config = config
+    def run_daemon(config: Config, load: Callable[[], Config]) -> int:
+        seen.config, seen.load = config, load
         return int(seen.exit_code)
 
     module = ModuleType("llmstatsd.daemon")
@@ -121,6 +121,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_serve_without_arguments_runs_on_the_defaults(served: SimpleNamespace) -> None:
     assert run("serve").exit_code == 0
     assert served.config == Config()
+    assert served.load() == Config()
 
 
 def test_serve_reads_file_variables_and_flags(served: SimpleNamespace, tmp_path: Path) -> None:
@@ -134,6 +135,9 @@ def test_serve_reads_file_variables_and_flags(served: SimpleNamespace, tmp_path:
     http = served.config.http
     assert (http.listen, http.gzip_level) == ("127.0.0.1:0", 6)
     assert (http.connections, http.header_bytes) == (9, 2048)
+    assert served.load() == served.config
+    path.write_text("[http]\nheader_bytes = 4096\n")
+    assert served.load().http.header_bytes == 4096
 
 
 @pytest.mark.parametrize("exit_code", [0, 3])
