@@ -144,7 +144,7 @@ def test_a_datagram_of_the_largest_size_is_taken_whole(daemon: RunningDaemon) ->
     daemon.wait_for_value(count, "llm_tokens_total", model="gpt-4o")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_daemon_cleanly(start_daemon: StartDaemon, number: int) -> None:
     before = signal.signal(number, signal.SIG_DFL)  # these tests may run under nohup themselves
     try:
