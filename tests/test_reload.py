@@ -7,15 +7,20 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmstatsd import config
 from llmstatsd.config import Config
+from llmstatsd.daemon import Daemon
 from llmstatsd.reload import Reloads, changes_series, taken_over
+from llmstatsd.series.slowpath import SlowPath
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+from tests.test_fallback import until
 
 TOKENS = "llm_tokens_total"
 DURATIONS = "llm_request_duration_seconds"
@@ -296,6 +301,64 @@ def test_a_signal_to_end_during_a_reload_ends_it_with_all_counted(
     daemon.process.send_signal(signal.SIGHUP)
     assert daemon.end() == 0
     assert start_daemon(*state).value("jobs_total") == 100
+
+
+def test_the_manager_is_told_of_a_reload(
+    start_daemon: StartDaemon, path: Path, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE_SECONDS)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        daemon = start_daemon("--config", str(path), env=env)
+        assert manager.recv(500) == b"READY=1"
+        path.write_text(RULES[0])
+        daemon.process.send_signal(signal.SIGHUP)
+        heard = [manager.recv(500) for _ in range(2)]
+        while heard[0].startswith(b"STATUS="):
+            heard = [heard[1], manager.recv(500)]
+        assert heard[0].startswith(b"RELOADING=1")
+        while heard[1].startswith(b"STATUS="):
+            heard[1] = manager.recv(500)
+        assert heard[1] == b"READY=1"
+
+
+@pytest.mark.compiled
+async def test_a_lane_that_fails_after_a_reload_gives_way_with_all_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError("a bug of the lane")
+
+    given = {"--statsd-udp": "127.0.0.1:0", "--http": "127.0.0.1:0", "--gpu-enabled": "false"}
+    first = config.load(None, {}, {**given, "--statsd-lane": "compiled"})
+    second = replace(first, aliases={"model": {"a": "b"}})
+    daemon = Daemon(first, load=lambda: second)
+    task = asyncio.create_task(daemon.run())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(daemon._intake.sockets[0].address)
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 1)
+        assert await daemon.reload() is None
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 2)
+        monkeypatch.setattr(SlowPath, "begin_datagram", fail)
+        sender.send(b"lost:1|c")
+        await until(lambda: daemon._hot_path.lane == "portable" and daemon._is_ready)
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 3)
+        assert await daemon.reload() is None
+        second = replace(first, aliases={"model": {"a": "c"}})
+        assert await daemon.reload() is None
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 4)
+    cells = daemon._store.families[TOKENS].cells
+    assert {key[1]: cell.value for key, cell in cells.items()} == {  # type: ignore[attr-defined]
+        ("b",): 3,
+        ("c",): 1,
+    }
+    daemon.stop()
+    await asyncio.wait_for(task, DEADLINE_SECONDS)
 
 
 # The parts of it
