@@ -128,6 +128,7 @@ class Daemon:
             stats=self._web_stats,
             concurrent_scrapes=config.http.concurrent_scrapes,
             reload=self.reload if config.http.reload else None,
+            end_of_memory=lambda: self._store.stop_growing(),
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:

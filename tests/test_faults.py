@@ -252,6 +252,52 @@ def all_accounted_for(daemon: RunningDaemon, sent: int) -> tuple[float, float]:
     return wait_for("all accounted for", accounts)
 
 
+@pytest.mark.memory
+def test_at_a_limit_of_memory_it_folds_what_is_new_and_counts_exactly(
+    start_daemon: StartDaemon,
+) -> None:
+    budgets = ("--limits-label-values", "100000", "--limits-label-sets", "100000")
+    # Otherwise each thread reserves 64 MiB of addresses, before the limit holds.
+    one_arena = {"MALLOC_ARENA_MAX": "1"}
+    daemon = start_daemon(*budgets, "--limits-exposition-lines", "10000000", env=one_arena)
+    process = psutil.Process(daemon.process.pid)
+    daemon.scrape()
+    limit = process.memory_info().vms + 8 * A_MEBIBYTE
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    sent = 0
+    while told(daemon, "llmstatsd_exposition_lines_limit") in (None, 10_000_000):
+        assert sent < 100_000
+        sent = send_customers(daemon, sent)
+    sent = send_customers(daemon, sent)
+    refused = told(daemon, "llmstatsd_refused_lines_total")
+    assert refused is not None
+    assert refused < 50
+    assert told(daemon, "wait_count") == sent - refused
+    assert told(daemon, "llmstatsd_lane_failures_total") == 0
+    assert daemon.end() == 0
+
+
+def send_customers(daemon: RunningDaemon, sent: int) -> int:
+    """Send lines that each name somebody new until they are taken; how many there are by now."""
+    more = range(sent, sent + 1000)
+    for start in more[::50]:
+        lines = [f"wait:1|h|#customer:{number}" for number in range(start, start + 50)]
+        daemon.send("\n".join(lines).encode())
+    wait_for("all taken", lambda: told(daemon, "llmstatsd_lines_total") == more.stop or None)
+    return more.stop
+
+
+def told(daemon: RunningDaemon, name: str) -> float | None:
+    """The sum over the samples of a name; None where there was no memory for the answer."""
+    with contextlib.suppress(httpx.TransportError):
+        wanted = {"name[]": name}
+        answer = httpx.get(f"{daemon.url}/metrics", params=wanted, timeout=DEADLINE_SECONDS)
+        samples = [line for line in answer.text.splitlines() if line.startswith(name)]
+        if answer.is_success and samples:
+            return sum(float(line.rpartition(" ")[2]) for line in samples)
+    return None
+
+
 class WallClock:
     """The wall clock of a process; its monotonic clocks stay as they are."""
 

@@ -721,6 +721,7 @@ cdef int feed_batch(void *state, const Datagram *datagrams, int count) except -1
     cdef bint is_over = False
     hot.datagram = 0
     hot.left_of = -1
+    hot.left_count = 0  # an error may have left some of a batch that is gone
     hot.at = NULL
     while not is_over:
         pthread_mutex_lock(&hot.mutex)
@@ -780,6 +781,7 @@ cdef class Lane:
     cdef readonly int number
     cdef readonly Py_ssize_t limit
     cdef object _gate
+    cdef object _stop_growing
     cdef object _slow
     cdef dict _apart
     cdef dict _foldings    # at most FOLDINGS_LIMIT, as long as no label set leaves
@@ -801,6 +803,7 @@ cdef class Lane:
         self.number = number
         self.limit = cache_entries
         self._gate = store.gate
+        self._stop_growing = store.stop_growing
         self._apart = {}
         self._foldings = {}
         self._store_stats = store.stats
@@ -886,14 +889,15 @@ cdef class Lane:
     def keep(self, key, route):
         """Remember a route that is not in the cache, unless its key is too long."""
         cdef Entry *entry = NULL
+        cdef tuple apart = (key, route)
         if length_of(key) > KEY_LENGTH_LIMIT:
             return
+        self._make_room()  # all that may fail comes before anything is kept
         if not isinstance(key, Meaning):
             entry = self._new_entry(key[0].encode("latin-1"), key[1].encode("latin-1"), route)
         if entry == NULL:
             self._apart[key] = route
-        self._make_room()
-        self._remember(entry, None if entry != NULL else (key, route))
+        self._remember(entry, apart)
         if self._newest - self._oldest > self.limit:
             self._evict()
 
@@ -961,54 +965,65 @@ cdef class Lane:
         cdef object cell = route.cell
         if route.kind not in _TYPES or not isinstance(cell, (Single, HistogramCell)):
             return NULL
-        cdef char *text = <char *>malloc(name_length + suffix_length + 1)
-        cdef Entry *entry = self._take_unused() if text != NULL else NULL
-        if entry == NULL:
-            raise MemoryError
-        memcpy(text, <const char *>name, name_length)
-        memcpy(text + name_length, <const char *>suffix, suffix_length)
-        entry.name_length = name_length
-        entry.suffix_length = suffix_length
-        aim(entry, route, self.number)
-        for note in route.notes:
-            entry.notes |= 1 << NOTES.index(note)
         cdef bytes padded = name + bytes(SLACK_BYTES) + suffix + bytes(SLACK_BYTES)
         cdef const char *at = padded
+        cdef Entry *entry = self._take_unused()
+        entry.key = <char *>malloc(name_length + suffix_length + 1)
+        entry.folded = <Folded *>calloc(1, sizeof(Folded)) if route.fold is not None else NULL
+        try:
+            if entry.key == NULL or (entry.folded == NULL and route.fold is not None):
+                raise MemoryError
+            aim(entry, route, self.number)
+        except MemoryError:
+            free(entry.key)
+            free(entry.folded)
+            self._give_back(entry)
+            raise
+        memcpy(entry.key, <const char *>name, name_length)
+        memcpy(entry.key + name_length, <const char *>suffix, suffix_length)
+        entry.name_length = name_length
+        entry.suffix_length = suffix_length
+        for note in route.notes:
+            entry.notes |= 1 << NOTES.index(note)
         entry.is_noted = bool(route.notes) or route.fold is not None
         entry.hash = hash_key(
             at, name_length, at + name_length + SLACK_BYTES, suffix_length, self._hot.seed
         )
-        if route.fold is not None:
-            entry.folded = <Folded *>calloc(1, sizeof(Folded))
-            if entry.folded == NULL:
-                raise MemoryError
+        if entry.folded != NULL:
             entry.folded.fold = <PyObject *>route.fold
             Py_INCREF(route.fold)
         entry.cell = <PyObject *>cell
         Py_INCREF(cell)
-        entry.key = text
         return entry
 
     cdef Entry *_take_unused(self) except NULL:
         """An empty entry, of a new slab if there is none."""
         cdef Entry *entry
+        cdef Entry **slabs
         cdef size_t at
         if self._unused == NULL:
-            self._slabs = <Entry **>realloc(self._slabs, (self._slab_count + 1) * sizeof(Entry *))
-            entry = <Entry *>calloc(SLAB_ENTRIES, sizeof(Entry)) if self._slabs != NULL else NULL
+            slabs = <Entry **>realloc(self._slabs, (self._slab_count + 1) * sizeof(Entry *))
+            if slabs == NULL:
+                raise MemoryError
+            self._slabs = slabs
+            entry = <Entry *>calloc(SLAB_ENTRIES, sizeof(Entry))
             if entry == NULL:
                 raise MemoryError
-            self._slabs[self._slab_count] = entry
+            slabs[self._slab_count] = entry
             self._slab_count += 1
             for at in range(<size_t>SLAB_ENTRIES):
-                entry[at].name_length = NO_LENGTH
-                entry[at].next = self._unused
-                self._unused = &entry[at]
+                self._give_back(&entry[at])
         entry = self._unused
         self._unused = entry.next
         memset(entry, 0, sizeof(Entry))
         entry.next = &self._hot.nobody
         return entry
+
+    cdef void _give_back(self, Entry *entry) noexcept:
+        """Put an entry to those that are unused."""
+        entry.name_length = NO_LENGTH
+        entry.next = self._unused
+        self._unused = entry
 
     cdef int _remember(self, Entry *entry, tuple apart) except -1:
         cdef Turn *turn = &self._turns[self._newest & self._turns_mask]
@@ -1093,8 +1108,7 @@ cdef class Lane:
             (<object>entry.folded.fold).count(samples)
         free(key)
         give_up(entry)
-        entry.next = self._unused
-        self._unused = entry
+        self._give_back(entry)
         return 0
 
     # values that fold
@@ -1183,8 +1197,12 @@ cdef class Lane:
 
     def feed_together(self, datagrams):
         """Take in the datagrams that arrived together; never raises on any bytes."""
-        cdef list padded = [datagram + SLACK for datagram in datagrams]
-        cdef int count = len(padded), number
+        # No comprehension: Cython 3.3.1 gives an object up twice where one runs out of memory.
+        cdef list padded = []
+        cdef int count, number
+        for datagram in datagrams:
+            padded.append(datagram + SLACK)
+        count = len(padded)
         cdef Datagram *batch = <Datagram *>calloc(count + 1, sizeof(Datagram))
         if batch == NULL:
             raise MemoryError
@@ -1231,6 +1249,9 @@ cdef class Lane:
         cdef uint32_t newest = self._newest
         cdef Left *lefts = <Left *>malloc(count * sizeof(Left) + 1)
         if lefts == NULL:
+            self._stop_growing()
+            lefts = <Left *>malloc(count * sizeof(Left) + 1)
+        if lefts == NULL:
             raise MemoryError
         memcpy(lefts, self._hot.left, count * sizeof(Left))
         self._hot.left_count = 0
@@ -1247,6 +1268,13 @@ cdef class Lane:
         return 0
 
     cdef int _take_one(self, const Left *left) except -1:
+        try:
+            self._try_to_take(left)
+        except MemoryError:
+            self._slow.end_of_memory(PyUnicode_DecodeLatin1(left.at, left.length, NULL))
+        return 0
+
+    cdef int _try_to_take(self, const Left *left) except -1:
         if left.is_whole:
             self._slow.take_datagram((<char *>left.at)[: left.length], self._feed_lines)
         elif not (self._foldings and self._took_folding(left.at, left.length)):
@@ -1279,9 +1307,13 @@ cdef inline bint is_bytes(str name, str suffix):
 
 cdef Py_ssize_t length_of(key) except -1:
     """The length of a key, as RouteCache counts it."""
-    if isinstance(key, Meaning):
-        return len(key.name) + sum([len(text) for tag in key.tags for text in tag])
-    return len(key[0]) + len(key[1])
+    cdef Py_ssize_t length
+    if not isinstance(key, Meaning):
+        return len(key[0]) + len(key[1])
+    length = len(key.name)
+    for name, value in key.tags:
+        length += len(name) + len(value)
+    return length
 
 
 cdef int aim(Entry *entry, route, int lane) except -1:

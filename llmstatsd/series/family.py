@@ -78,6 +78,10 @@ class Ledger:
         """Whether a label set of so many lines may still be born."""
         return self.charged + lines <= self.limit
 
+    def close(self) -> None:
+        """Let no more lines be charged at any time than are now."""
+        self.limit = min(self.limit, self.charged)
+
 
 class Fold:
     """What is counted with every sample that a budget sent into `other`.
@@ -178,9 +182,9 @@ class Family:
         self._new_cell = self._cell_factory(instruments)
         self.lines_per_set = lines_of(instrument, buckets)
         self._charged_sets = 1  # the slot of `other` is reserved from the start
-        ledger.charged += self.lines_per_set
         for label in labels or ():
             self._budget_for(label)
+        ledger.charged += self.lines_per_set
 
     def _cell_factory(self, instruments: Instruments) -> Callable[[LabelSet], AnyCell]:
         match self.instrument:
@@ -264,9 +268,7 @@ class Family:
 
     def expire(self, key: LabelSet) -> None:
         """Remove a label set and free its slots."""
-        del self.cells[key]
-        self._charged_sets -= 1
-        self._ledger.charged -= self.lines_per_set
+        self._charge(self.cells.pop(key), key, -1)
         for label, value in zip(*key, strict=True):
             self.budgets[label].release(value)
 
@@ -278,18 +280,29 @@ class Family:
         self._ledger.charged -= self.lines_per_set
 
     def _bear(self, key: LabelSet) -> AnyCell:
+        """A new cell in its place; where memory ends before that, it is as if nothing had been."""
         cell = self._new_cell(key)
         cell.kept = self._is_free(key)
-        self.cells[key] = cell
+        held = 0
+        try:
+            for label, value in zip(*key, strict=True):
+                self.budgets[label].hold(value)
+                held += 1
+            self.cells[key] = cell
+        except MemoryError:
+            for label, value in list(zip(*key, strict=True))[:held]:
+                self.budgets[label].release(value)
+            raise
+        self._charge(cell, key, 1)
         self._ledger.born += 1
-        if not cell.kept:
-            self._charged_sets += 1
-            self._ledger.charged += self.lines_per_set
-        elif not self.is_reserved(key):
-            self._ledger.free += self.lines_per_set
-        for label, value in zip(*key, strict=True):
-            self.budgets[label].hold(value)
         return cell
+
+    def _charge(self, cell: AnyCell, key: LabelSet, sets: int) -> None:
+        if not cell.kept:
+            self._charged_sets += sets
+            self._ledger.charged += sets * self.lines_per_set
+        elif not self.is_reserved(key):
+            self._ledger.free += sets * self.lines_per_set
 
     def _crowded(self, key: LabelSet) -> str | None:
         if self._is_free(key):

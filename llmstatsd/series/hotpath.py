@@ -10,12 +10,13 @@ Its compiled twin is `compiled.pyx`: same cells, same counts, bit by bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from llmstatsd.series.cache import RouteCache
 from llmstatsd.series.expiry import expire
+from llmstatsd.series.route import Route
 from llmstatsd.series.slowpath import LineStats, SlowPath
 from llmstatsd.series.store import Store
 from llmstatsd.wire.number import is_plain
@@ -27,6 +28,12 @@ BATCH_VALUES_MINIMUM: Final = 4
 
 PLAIN_LIMIT: Final = 1e16
 """Largest value converted without asking the number grammar."""
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_Sorted = tuple[list[str], list[Callable[[float], None]], list[str], list[str]]
+"""All lines; how to add the values of known ones, and those values; and the lines left over."""
 
 # A strict JSON number without sign and exponent is a number of the wire's grammar.
 _numbers: Final = msgspec.json.Decoder(list[float]).decode
@@ -72,7 +79,7 @@ class HotPath:
         if not datagrams:
             return
         stats = self.stats
-        data = b"\n".join(datagrams)
+        data = self._tried_twice(b"\n".join, datagrams)
         stats.datagrams += len(datagrams)
         stats.bytes += len(data) - len(datagrams) + 1
         if b"{" not in data:
@@ -93,6 +100,21 @@ class HotPath:
         return expire(self._store, [self.cache], now)
 
     def _feed_lines(self, data: bytes) -> None:
+        lines, adds, values, others = self._tried_twice(self._sorted, data)
+        if values and not self._added_together(adds, values):
+            self._add_one_by_one(lines)
+        for line in others:
+            self._slow.take(line)
+
+    def _tried_twice(self, work: Callable[[A], R], argument: A) -> R:
+        """What has no effect but its result is done again with the memory kept for its end."""
+        try:
+            return work(argument)
+        except MemoryError:
+            self._store.stop_growing()
+            return work(argument)
+
+    def _sorted(self, data: bytes) -> _Sorted:
         plain = self.cache.plain
         # One character per byte: text methods are faster than those of bytes, and lossless here.
         lines = data.decode("latin-1").split("\n")
@@ -109,23 +131,13 @@ class HotPath:
                 others.append(line)
             else:
                 values.append(value)
-        if values and not self._added_together(adds, values):
-            self._add_one_by_one(lines)
-        for line in others:
-            self._slow.take(line)
+        return lines, adds, values, others
 
     def _added_together(self, adds: list[Callable[[float], None]], values: list[str]) -> bool:
         if len(values) < BATCH_VALUES_MINIMUM:
             return False
-        joined = ",".join(values)
-        if not joined.replace(".", "").replace(",", "").isdecimal():
-            return False
-        try:
-            numbers = _numbers(f"[{joined}]")
-        except msgspec.DecodeError:
-            return False
-        # A comma inside a value gives a number too many.
-        if len(numbers) != len(adds) or max(numbers) > PLAIN_LIMIT:
+        numbers = self._tried_twice(_converted, values)
+        if numbers is None or max(numbers) > PLAIN_LIMIT:
             return False
         for add, number in zip(adds, numbers, strict=True):
             add(number)
@@ -147,8 +159,27 @@ class HotPath:
                 known.plain(float(value))
                 self._count_plain(1)
             else:
-                self._slow.take_value(known.route, value, line)
+                self._take_value(known.route, value, line)
+
+    def _take_value(self, route: Route, value: str, line: str) -> None:
+        try:
+            self._slow.take_value(route, value, line)
+        except MemoryError:
+            self._slow.end_of_memory(line)
 
     def _count_plain(self, lines: int) -> None:
         self.stats.plain_lines += lines
         self.stats.plain_samples += lines
+
+
+def _converted(values: list[str]) -> list[float] | None:
+    """The numbers of plain values; None where some are not plain."""
+    joined = ",".join(values)
+    if not joined.replace(".", "").replace(",", "").isdecimal():
+        return None
+    try:
+        numbers = _numbers(f"[{joined}]")
+    except msgspec.DecodeError:
+        return None
+    # A comma inside a value gives a number too many.
+    return numbers if len(numbers) == len(values) else None

@@ -157,21 +157,24 @@ class HistogramCell(Cell):
 
     def observe(self, value: float) -> None:
         """One observation."""
+        total = self.sum + value  # first: where memory ends, both are changed or none
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+        self.sum = total
         self.touched = True
 
     def observe_milliseconds(self, value: float) -> None:
         """One observation in milliseconds for a series in seconds."""
         value /= MILLISECONDS_PER_SECOND
+        total = self.sum + value
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+        self.sum = total
         self.touched = True
 
     def observe_weighted(self, value: float, weight: float) -> None:
         """An observation that stands for `weight` of them (1 / sampling rate)."""
+        total = self.sum + value * weight
         self.counts[bisect_left(self.bounds, value)] += weight
-        self.sum += value * weight
+        self.sum = total
         self.touched = True
 
     def absorb(self, counts: Sequence[float], total: float) -> None:
@@ -235,12 +238,12 @@ class SetCell(Cell):
         self.touched = True
 
     def _insert(self, hashes: Iterable[int]) -> None:
-        members = self.members
+        members, count = self.members, self.count
         for each in hashes:
-            before = len(members)
-            if before < self.limit and self.count.held < self.count.LIMIT:
+            held = count.held + 1  # first, so that no memory for it leaves all as it was
+            if len(members) < self.limit and held <= count.LIMIT and each not in members:
                 members.add(each)
-                self.count.held += len(members) - before
+                count.held = held
 
     def end_minute(self) -> None:
         """Make the members of the minute that ends the value, and start again."""

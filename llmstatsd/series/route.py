@@ -51,9 +51,9 @@ class Route:
 
     def change(self, amount: float) -> None:
         """Change a gauge by an amount."""
-        self.cell.change(amount)
         if self.fold is not None:
             self.fold.count()
+        self.cell.change(amount)
 
 
 def weight_of(rate: float) -> float:
@@ -78,7 +78,7 @@ def _adder(kind: str, cell: Any, weight: float) -> Add:
 
 def _counting(add: Add, fold: Fold) -> Add:
     def add_and_count(value: Any) -> None:
+        fold.count()  # first: it may find no memory, and a value may not be added twice
         add(value)
-        fold.count()
 
     return add_and_count

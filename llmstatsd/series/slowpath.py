@@ -16,7 +16,7 @@ from llmstatsd.series.route import Route
 from llmstatsd.series.shape import Shape, Shapes
 from llmstatsd.series.store import Store
 from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
-from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, REASONS, Refusal
+from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, OUT_OF_MEMORY, REASONS, Refusal
 from llmstatsd.wire.statsd import (
     Dialect,
     Meaning,
@@ -41,6 +41,7 @@ _NO_SERIES: Final = ("{", "_e{", "_sc|")
 """How lines begin whose first `:` does not end a series name."""
 
 _NOT_UTF8: Final = Refusal(INVALID_UTF8)
+_NO_MEMORY: Final = Refusal(OUT_OF_MEMORY)
 
 
 @dataclass(slots=True)
@@ -158,6 +159,17 @@ class SlowPath:
 
     def take(self, line: str) -> None:
         """Take one line, with or without a CR at its end."""
+        try:
+            self._take(line)
+        except MemoryError:
+            self.end_of_memory(line)
+
+    def end_of_memory(self, line: str) -> None:
+        """Refuse a line that there was no memory for; from now on nothing more is born."""
+        self._store.stop_growing()
+        self.refuse(_NO_MEMORY, line)
+
+    def _take(self, line: str) -> None:
         line = line.removesuffix("\r")
         if not line:
             return
@@ -189,7 +201,7 @@ class SlowPath:
             self.refuse(values, line)
         else:
             self._apply(route, values)
-            self._accept(route.notes)
+            self._accept(route.notes, len(values))
 
     def _take_shaped(
         self, key: tuple[str, str], shape: Shape, plain: PlainSuffix, value: str, line: str
@@ -209,7 +221,7 @@ class SlowPath:
             if folding is not None:
                 self._keep_folding(folding)
         self._apply(route, values)
-        self._accept(route.notes)
+        self._accept(route.notes, len(values))
 
     def _values(self, kind: str, value: str) -> list[Value] | Refusal:
         text = _decoded(value)
@@ -218,8 +230,7 @@ class SlowPath:
     def count_taken(self, notes: Iterable[str]) -> None:
         """Count a line of one value that a twin took by what it was told of a folding."""
         self.stats.cache_misses += 1
-        self.stats.other_samples += 1
-        self._accept(notes)
+        self._accept(notes, 1)
 
     def refuse(self, refusal: Refusal, line: str) -> None:
         """Count a line that does not count, and remember it for the log."""
@@ -228,10 +239,13 @@ class SlowPath:
         self.stats.refused_lines[refusal.reason] = size if self._is_private else _shown(line)
 
     def _took_whole_event(self, datagram: bytes) -> bool:
-        outcome = read_whole_event(datagram)
-        if outcome is None:
-            return False
-        self._settle(outcome, datagram.decode("latin-1"))
+        try:
+            outcome = read_whole_event(datagram)
+            if outcome is None:
+                return False
+            self._settle(outcome, datagram.decode("latin-1"))
+        except MemoryError:
+            self.end_of_memory(datagram.decode("latin-1"))
         return True
 
     def _settle(
@@ -257,9 +271,11 @@ class SlowPath:
                 self.refuse(route, line)
                 return
             routed.append((route, reading.values))
+        notes = {note for route, _ in routed for note in route.notes}
+        samples = sum(len(values) for _, values in routed)
         for route, values in routed:
             self._apply(route, values)
-        self._accept({note for route, _ in routed for note in route.notes})
+        self._accept(notes, samples)
 
     def _resolve(self, key: Key, meaning: Meaning) -> Route | Refusal:
         route = self._cache.get(key)
@@ -299,16 +315,33 @@ class SlowPath:
         return False
 
     def _apply(self, route: Route, values: list[Value]) -> None:
-        for number, relative in values:
-            if relative:
-                route.change(float(number))
-            else:
-                route.add(number)
-        self.stats.other_samples += len(values)
+        for value in values:
+            try:
+                _add(route, value)
+            except MemoryError:  # which has changed nothing yet, and may not end here: others have
+                self._store.stop_growing()
+                _add(route, value)
 
-    def _accept(self, notes: Iterable[str]) -> None:
-        self.stats.other_lines += 1
+    def _accept(self, notes: Iterable[str], samples: int) -> None:
+        try:
+            self._count(notes, samples)
+        except MemoryError:
+            self._store.stop_growing()
+            self._count(notes, samples)
+
+    def _count(self, notes: Iterable[str], samples: int) -> None:
         self.stats.note(notes)
+        all_samples = self.stats.other_samples + samples
+        self.stats.other_lines += 1
+        self.stats.other_samples = all_samples
+
+
+def _add(route: Route, value: Value) -> None:
+    number, relative = value
+    if relative:
+        route.change(float(number))
+    else:
+        route.add(number)
 
 
 def _folding(

@@ -83,6 +83,12 @@ RESERVED_PREFIXES: Final = ("llmstatsd_", "process_", "python_")
 
 SECONDS_PER_MINUTE: Final = 60.0
 
+RESERVE_BYTES: Final = 32 << 20
+"""Address space that is kept for the time when there is no more: for scrapes, and what is refused.
+
+It is never written to, and so takes no memory.
+"""
+
 RATE_LIMITS: Final = "llm_rate_limit_exceeded_total"
 BORN_WITH_MODEL: Final = (ERRORS, RATE_LIMITS)
 """Series born at 0 when a model is admitted, so that the first error is seen by `increase()`.
@@ -134,6 +140,7 @@ class Store:
         self._owners: dict[str, Family] = {}
         self._sets: dict[int, SetCell] = {}
         self._minute: float | None = None
+        self._reserve: bytes | None = bytes(RESERVE_BYTES)
         for documented in CATALOG.values():
             self._declare(documented, (rules or {}).get(documented.name, SeriesRules()))
         for family in self.families.values():
@@ -163,7 +170,11 @@ class Store:
         label_set, notes = shape.label_set(texts)
         placement = shape.family.place(label_set)
         if placement.is_born:
-            self._after_birth(shape.family, placement)
+            try:
+                self._after_birth(shape.family, placement)
+            except MemoryError:
+                shape.family.expire(placement.key)
+                raise
         return Route(shape.kind, placement.cell, shape.weight, notes, placement.fold)
 
     def refusal(self, meanings: Iterable[Meaning]) -> Refusal | None:
@@ -193,6 +204,14 @@ class Store:
         if family.labels is not None and labels.get("model", OTHER) != OTHER:
             self._bear_errors(labels)
 
+    def stop_growing(self) -> None:
+        """Let nothing more be born than there is room for now: memory has come to its end.
+
+        What would be born folds into `other` from now on, so that totals stay exact.
+        """
+        self._reserve = None
+        self.ledger.close()
+
     def remove(self, family: Family, key: LabelSet) -> None:
         """Let an idle label set leave, and free its places."""
         self._count_expired(family.cells[key])
@@ -204,15 +223,13 @@ class Store:
             self._count_expired(cell)
         family.close()
         self.stats.undeclared_names -= 1
-        del self.families[family.name]
-        for name in naming.claimed_names(family.name, family.type):
-            del self._owners[name]
+        self._forget(family)
 
     def _count_expired(self, cell: AnyCell) -> None:
         self.stats.expired_label_sets += 1
         if isinstance(cell, SetCell):
             cell.leave()
-            del self._sets[id(cell)]
+            self._sets.pop(id(cell), None)
 
     def end_minutes(self, now: float) -> None:
         """Give every set its figure when a minute of `now` (seconds) has ended."""
@@ -243,6 +260,11 @@ class Store:
         self.families[family.name] = family
         for name in naming.claimed_names(family.name, family.type):
             self._owners[name] = family
+
+    def _forget(self, family: Family) -> None:
+        self.families.pop(family.name, None)
+        for name in naming.claimed_names(family.name, family.type):
+            self._owners.pop(name, None)
 
     def _bear_pinned(self, family: Family) -> None:
         labels = family.labels or ()
@@ -286,8 +308,13 @@ class Store:
             ledger=self.ledger,
             instruments=self._instruments,
         )
+        try:
+            self._own(family)
+        except MemoryError:
+            self._forget(family)
+            family.close()
+            raise
         self.stats.undeclared_names += 1
-        self._own(family)
         return family
 
     def _conflict(self, name: str, series_type: SeriesType) -> Refusal | None:

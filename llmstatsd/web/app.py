@@ -112,6 +112,10 @@ class WebStats:
         self.last_seconds = seconds
 
 
+def _nothing() -> None:
+    pass
+
+
 def create_app(
     exposition: Source,
     *,
@@ -120,14 +124,16 @@ def create_app(
     stats: WebStats,
     concurrent_scrapes: int = CONCURRENT_SCRAPES,
     reload: Callable[[], Awaitable[str | None]] | None = None,
+    end_of_memory: Callable[[], None] = _nothing,
 ) -> Starlette:
     """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
 
     `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` gives zlib's, 1 to 9, see
     `compression`. Scrapes over `concurrent_scrapes` wait. `reload` loads the configuration anew and
-    gives None, or the text why it failed; without it there is no `/-/reload`.
+    gives None, or the text why it failed; without it there is no `/-/reload`. `end_of_memory` is
+    called when there is none for a scrape, which then fails.
     """
-    scrapes = _Scrapes(exposition, gzip_level, stats, concurrent_scrapes)
+    scrapes = _Scrapes(exposition, gzip_level, stats, concurrent_scrapes, end_of_memory)
 
     async def landing(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers=_PAGE_HEADERS)
@@ -195,14 +201,20 @@ class _Scrapes:
     Without the lock, eight scrapes would take eight steps before the intake reads again.
     """
 
-    __slots__ = ("_exposition", "_gzip_level", "_slots", "_stats", "_turn")
+    __slots__ = ("_end_of_memory", "_exposition", "_gzip_level", "_slots", "_stats", "_turn")
 
     def __init__(
-        self, exposition: Source, gzip_level: Callable[[], int], stats: WebStats, concurrent: int
+        self,
+        exposition: Source,
+        gzip_level: Callable[[], int],
+        stats: WebStats,
+        concurrent: int,
+        end_of_memory: Callable[[], None],
     ) -> None:
         self._exposition = exposition
         self._gzip_level = gzip_level
         self._stats = stats
+        self._end_of_memory = end_of_memory
         self._slots = asyncio.Semaphore(concurrent)
         self._turn = asyncio.Lock()
 
@@ -222,7 +234,7 @@ class _Scrapes:
         body = self._blocks(chunks, GZIP_BLOCK_BYTES if gzip else BLOCK_BYTES)
         if gzip:
             body = _compressed(body, self._gzip_level())
-        return _ScrapeResponse(body, headers, self._slots, self._stats)
+        return _ScrapeResponse(body, headers, self._slots, self._stats, self._end_of_memory)
 
     async def _blocks(self, chunks: Iterator[bytes], block_bytes: int) -> AsyncGenerator[bytes]:
         """The same text in blocks of at least `block_bytes`, the loop's turns between steps.
@@ -280,14 +292,20 @@ class _ScrapeResponse(StreamingResponse):
         headers: dict[str, str],
         slots: asyncio.Semaphore,
         stats: WebStats,
+        end_of_memory: Callable[[], None],
     ) -> None:
         super().__init__(body, headers=headers)
         self._body = body
         self._slots = slots
         self._stats = stats
+        self._end_of_memory = end_of_memory
 
     async def stream_response(self, send: Send) -> None:
         started = time.perf_counter()
         async with self._slots, aclosing(self._body):
-            await super().stream_response(send)
+            try:
+                await super().stream_response(send)
+            except MemoryError:
+                self._end_of_memory()
+                raise
         self._stats.add(time.perf_counter() - started)

@@ -35,9 +35,10 @@ TYPE_CONFLICT: Final = "type_conflict"
 NAME_CLASH: Final = "name_clash"
 RESERVED_NAME: Final = "reserved_name"
 NAME_BUDGET: Final = "name_budget"
+OUT_OF_MEMORY: Final = "out_of_memory"
 
-SERIES_REASONS: Final = (TYPE_CONFLICT, NAME_CLASH, RESERVED_NAME, NAME_BUDGET)
-"""Reasons that depend on the series there are already."""
+SERIES_REASONS: Final = (TYPE_CONFLICT, NAME_CLASH, RESERVED_NAME, NAME_BUDGET, OUT_OF_MEMORY)
+"""Reasons that depend on the series there are already, and on the memory there is for more."""
 
 REASONS: Final = WIRE_REASONS + SERIES_REASONS
 
