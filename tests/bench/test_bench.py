@@ -264,6 +264,30 @@ def test_the_clients_are_measured_side_by_side_and_lose_nothing() -> None:
     assert all(0 < one["encode"] < one["send"] for one in result["compiled"])
 
 
+def test_a_soak_sums_up_what_has_left_and_what_is_there() -> None:
+    result = run("soak.py", "--minutes=3", "--seconds=6", "--json=-")
+    assert [(one["what"], one["lane"]) for one in result["soaks"]] == [
+        ("on a fast clock", "compiled"),
+        ("a daemon", "compiled"),
+        ("on a fast clock", "portable"),
+        ("a daemon", "portable"),
+    ]
+    for one in result["soaks"]:
+        assert one["sums"] == one["expected_sums"]
+        assert one["left"] > 0
+        assert one["scrapes"] > 1
+
+
+def test_hostile_datagrams_are_sent_to_both_lanes() -> None:
+    result = run("abuse.py", "--datagrams=3000", "--seed=5", "--json=-")
+    assert [(one["lane"], one["seed"]) for one in result["ordeals"]] == [
+        ("compiled", 5),
+        ("portable", 5),
+    ]
+    assert all(one["datagrams"] == 3000 for one in result["ordeals"])
+    assert all(one["wrong_sums"] == {} for one in result["ordeals"])
+
+
 def test_a_result_can_go_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "start.json"
     command = [sys.executable, "bench/start.py", "--starts=1", f"--json={file}"]
