@@ -61,6 +61,8 @@ SAMPLES_PER_SECOND = 2
 DAEMON_IDLE_SECONDS = 3
 DAEMON_BUSY_SECONDS = 2
 DAEMON_NEW_PER_SECOND = 20
+DAEMON_CACHE_ENTRIES = 1000
+"""Full within the first third, so that memory is at rest in the others."""
 DAEMON_PAUSE_SECONDS = 0.1
 
 GOAL_GROWTH_MIB = 2.0
@@ -255,6 +257,7 @@ def outside(lane: str, seconds: float) -> Soaked:
     flags = (
         f"--limits-idle-seconds={DAEMON_IDLE_SECONDS}",
         f"--limits-label-values={LABEL_VALUES}",
+        f"--statsd-cache-entries={DAEMON_CACHE_ENTRIES}",
     )
     started, second = time.monotonic(), 0
     with Daemon(f"--statsd-lane={lane}", *flags) as daemon:
@@ -331,7 +334,7 @@ def text(result: Result) -> str:
 
 @click.command()
 @click.option("--minutes", default=60, type=click.IntRange(3, 1440), help="Of the fast clock.")
-@click.option("--seconds", default=30.0, type=click.FloatRange(1, 3600), help="Of each daemon.")
+@click.option("--seconds", default=45.0, type=click.FloatRange(1, 3600), help="Of each daemon.")
 @click.option(
     "--lane", "lanes_", default=LANES, multiple=True, show_default=True, type=click.Choice(LANES)
 )
