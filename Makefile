@@ -14,8 +14,9 @@ help: ## this list
 run: $(VENV)/.installed ## start the daemon on its defaults: StatsD on 127.0.0.1:8125/udp, HTTP on :2112
 	@exec $(BIN)/llmstatsd serve
 
+# Two processes: most tests wait for a daemon to start or to end. A file's tests stay together.
 test: install-dev servers client/node/node_modules ## run all tests; arguments for pytest in ARGS
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 check: install-dev ## ruff and mypy --strict
 	@$(BIN)/ruff check --quiet

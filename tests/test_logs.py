@@ -28,7 +28,8 @@ class Pipe:
         self.log: logs.Logs | None = None
 
     def begin(self, **options: str) -> logs.LogStats:
-        """Log into the pipe from now on."""
+        """Log into the pipe from now on, and nowhere else: pytest's report takes no surrogates."""
+        logging.getLogger().handlers.clear()
         self.log = logs.begin(Log(**options), self.writer)  # type: ignore[arg-type]
         return self.log.stats
 
