@@ -10,6 +10,9 @@ READY_PATH: Final = "/-/ready"
 TIMEOUT_SECONDS: Final = 4.0
 """Longest wait for the answer: container runtimes give a check 5 s or more."""
 
+# No proxy that HTTP_PROXY names, which Docker may set: it could not reach this machine's daemon.
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 def url_of(listen: str) -> str:
     """Where a daemon that listens there is reached on its own machine."""
@@ -26,7 +29,7 @@ def why_not_ready(url: str) -> str | None:
         raise ValueError(f"{url!r} is no http or https URL")
     asked = f"{url.rstrip('/')}{READY_PATH}"
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_SECONDS):  # noqa: S310 - http, see above
+        with _DIRECT.open(asked, timeout=TIMEOUT_SECONDS):
             return None
     except urllib.error.HTTPError as error:
         return f"{asked} answers {error.code}"

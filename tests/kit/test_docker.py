@@ -244,14 +244,17 @@ def test_nothing_else_is_in_the_build_context(path: str) -> None:
 
 
 def run_health_check(port: int, proxy: str) -> int:
-    """Exit code of the health check, turned from the daemon's own port to another."""
-    inside = address.parse(config.load(None, variables(), {}).http.listen).port
-    python, *arguments = [word.replace(f" {inside},", f" {port},") for word in health_check()]
-    assert python == "python"
-    assert f" {port}," in arguments[-1]
-    environ = {"http_proxy": proxy, "HTTP_PROXY": proxy}
+    """Exit code of the health check, with the variables of the image but for the port."""
+    program, *arguments = health_check()
+    assert program == json.loads(only("ENTRYPOINT"))[0]
+    environ = {
+        **variables(),
+        "LLMSTATSD_HTTP_LISTEN": f":{port}",
+        "http_proxy": proxy,
+        "HTTP_PROXY": proxy,
+    }
     return subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-m", program, *arguments],
         env=environ,
         capture_output=True,
         check=False,
