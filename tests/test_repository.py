@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kit": {"", "catalog", "config", "kit"},
     "keeper": {"series", "state"},
     "logs": {"config"},
+    "manual": {"", "cli", "config"},
     "reload": {"config", "series"},
     "send": {"address"},
     "state": {"series"},
