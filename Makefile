@@ -6,7 +6,7 @@ COMPILED := $(wildcard llmstatsd/*.h llmstatsd/*/*.h llmstatsd/*/*.p[yx][xd])
 METADATA := setup.cfg pyproject.toml setup.py $(COMPILED) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz sanitize kit install-dev servers clean
+.PHONY: help run test check bench fuzz sanitize kit wheels install uninstall install-dev servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,32 @@ check: install-dev ## ruff and mypy --strict
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --strict
 	@cd client/python && ../../$(BIN)/mypy --strict
+
+# Built in a copy: nothing of an earlier build gets in, and nothing is left among the sources.
+WHEELS := build/wheels
+SOURCES := $(METADATA) $(wildcard llmstatsd/*.py llmstatsd/*/*.py client/python/llmstatsd_client/*.py)
+wheels: $(WHEELS)/.built ## build the packages that `make install` installs
+$(WHEELS)/.built: $(SOURCES) | $(BIN)/python
+	@rm -rf $(WHEELS) && mkdir -p $(WHEELS)/source
+	@cp --parents --recursive --target-directory=$(WHEELS)/source \
+		LICENSE README.md MANIFEST.in setup.py setup.cfg pyproject.toml llmstatsd client/python
+	@find $(WHEELS)/source '(' -name '*.so' -o -name compiled.c ')' -delete
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		--wheel-dir $(WHEELS) $(WHEELS)/source/client/python $(WHEELS)/source
+	@rm -rf $(WHEELS)/source && touch $@
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+# Where systemd looks: below any other prefix it looks for nothing.
+UNITDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,$(SYSCONFDIR))/systemd/system
+INSTALL = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' UNITDIR='$(UNITDIR)' \
+	EXTRAS='$(EXTRAS)' PYTHON='$(abspath $(BIN)/python)' WHEELS='$(WHEELS)' systemd/install.sh
+
+install: wheels ## install below PREFIX, and start the service: see docs/how-to/systemd.md
+	@$(INSTALL) install
+
+uninstall: ## remove what `make install` has installed, but configuration and state
+	@$(INSTALL) uninstall
 
 bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about half an hour
 	@$(BIN)/python bench/throughput.py
