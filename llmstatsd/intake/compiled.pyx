@@ -67,6 +67,7 @@ cdef extern from *:
 
 cdef enum:
     BATCH_DATAGRAMS = 64
+    SMALLEST_CHARGE = 256  # SMALLEST_BUFFER_CHARGE of sockets.py
     LIMIT_BYTES = 65535  # the largest UDP payload with its headers, RFC 768
     # Apart by more than a power of two: else all buffers would share the same lines of the cache.
     STRIDE_BYTES = 65536 + 192
@@ -91,6 +92,7 @@ cdef class Receiver:
     cdef Datagram _datagrams[BATCH_DATAGRAMS]
     cdef int _is_stopping
     cdef uint64_t _most
+    cdef uint64_t _most_bytes
     cdef uint64_t _turns
     cdef bytes _table
     cdef const Network *_networks
@@ -145,26 +147,30 @@ cdef class Receiver:
             ticks(&self._long_count),
         )
 
-    def stop(self, uint64_t waiting):
+    def stop(self, uint64_t datagrams, uint64_t accounted_bytes):
         """Ask `run` to end: at most a receive timeout later, it takes what waits, and returns.
 
-        `waiting` bounds the datagrams taken then, however many come meanwhile.
+        Both bound what is taken then, to a batch, however much comes meanwhile; the bytes are those
+        that the kernel accounts for.
         """
-        self._most = waiting
+        self._most = datagrams
+        self._most_bytes = accounted_bytes
         flag_set(&self._is_stopping)
 
     def run(self):
         """Receive until `stop`; raises what the feeder raises, and OSError for a broken socket."""
         cdef int received = 0
         cdef uint64_t taken = 0
+        cdef uint64_t taken_bytes = 0
         with nogil:
             while not flag_is_set(&self._is_stopping):
                 self._receive(MSG_WAITFORONE)
-            while taken < self._most:
+            while taken < self._most and taken_bytes < self._most_bytes:
                 received = self._receive(MSG_DONTWAIT)
                 if not received:
                     break
                 taken += received
+                taken_bytes += self._charge(received)
 
     cdef int _receive(self, int flags) except -1 nogil:
         """Take a batch in and return its size: 0 after a timeout or an error of some sender's."""
@@ -194,6 +200,14 @@ cdef class Receiver:
             feeder = <Feeder *>place_load(&self._feeder)
             feeder.feed(feeder.lane, self._datagrams, kept)
         return received
+
+    cdef uint64_t _charge(self, int received) noexcept nogil:
+        """The least that the kernel accounts for a batch."""
+        cdef int number
+        cdef uint64_t charge = 0
+        for number in range(received):
+            charge += self._messages[number].msg_len + SMALLEST_CHARGE
+        return charge
 
     cdef void _ask_for_senders(self) noexcept nogil:
         """Where the kernel writes addresses; it overwrites their lengths each time."""

@@ -127,7 +127,7 @@ class LaneIntake:
     async def stop(self) -> None:
         """Stop reading and take in all that was sent before."""
         for receiver, each in zip(self._receivers, self.sockets, strict=True):
-            receiver.stop(each.waiting_limit())
+            receiver.stop(*each.waiting_limit())
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         self._has_ended.set()

@@ -32,6 +32,16 @@ class Memory(NamedTuple):
     drops: int
 
 
+class Waiting(NamedTuple):
+    """Most that can wait in the kernel: datagrams, and the bytes that the kernel accounts for them.
+
+    What was there at a time is at most this, so who takes no more ends, whatever comes meanwhile.
+    """
+
+    datagrams: int
+    bytes: int
+
+
 @dataclass(slots=True)
 class IntakeStats:
     """What this stage tells of itself: the bounded queue's drops and its highest fill.
@@ -119,11 +129,11 @@ class DatagramSocket:
             return True
         return False
 
-    def waiting_limit(self) -> int:
-        """Most datagrams that can wait in the kernel now."""
+    def waiting_limit(self) -> Waiting:
+        """Most that can wait in the kernel now."""
         memory = self.memory()
-        waiting = memory.queued_bytes if memory else self.buffer_bytes
-        return waiting // SMALLEST_BUFFER_CHARGE
+        queued = memory.queued_bytes if memory else 2 * self.buffer_bytes
+        return Waiting(queued // SMALLEST_BUFFER_CHARGE, queued)
 
     def close(self) -> None:
         """Give the socket up; until then its losses can be read."""

@@ -14,7 +14,13 @@ from typing import Any, Final
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, Protocol
 
-from llmstatsd.intake.sockets import DATAGRAM_LIMIT_BYTES, DatagramSocket, IntakeStats
+from llmstatsd.intake.sockets import (
+    DATAGRAM_LIMIT_BYTES,
+    SMALLEST_BUFFER_CHARGE,
+    DatagramSocket,
+    IntakeStats,
+    Waiting,
+)
 
 QUEUE_DATAGRAMS: Final = 1024
 """Bound of the queue between asyncio-dgram and the consumer.
@@ -110,14 +116,18 @@ class UdpIntake:
             most_bytes -= len(datagram)
         return batch
 
-    async def _drain(self, source: DatagramSocket, most: int) -> None:
+    async def _drain(self, source: DatagramSocket, most: Waiting) -> None:
         source.socket.setblocking(False)
-        for taken in range(most):
+        left = most.bytes
+        for taken in range(most.datagrams):
+            if left <= 0:
+                return
             try:
                 # One byte more shows whether it is too long.
                 datagram, sender = source.socket.recvfrom(DATAGRAM_LIMIT_BYTES + 1)
             except BlockingIOError:
                 return
+            left -= len(datagram) + SMALLEST_BUFFER_CHARGE
             if source.take(datagram, _host(sender)):
                 self._feed([datagram])
             if taken % DRAIN_STEP_DATAGRAMS == 0:

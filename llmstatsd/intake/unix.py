@@ -14,7 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from llmstatsd.intake.sockets import DatagramSocket, Memory
+from llmstatsd.intake.sockets import (
+    DATAGRAM_LIMIT_BYTES,
+    SMALLEST_BUFFER_CHARGE,
+    DatagramSocket,
+    Memory,
+    Waiting,
+)
 
 QUEUE_DATAGRAMS: Final = 512
 """Queue that is reckoned with at the least: the kernel's default is 10, that of systemd 512."""
@@ -42,11 +48,13 @@ class UnixSocket(DatagramSocket):
         """Nothing waits in a receive buffer, and nothing is dropped: senders wait."""
         return Memory(0, 0)
 
-    def waiting_limit(self) -> int:
-        """Most datagrams that can wait in the kernel now; a sender that waits may add some."""
+    def waiting_limit(self) -> Waiting:
+        """Most that can wait in the kernel now; a sender that waits may add some."""
+        queue = QUEUE_DATAGRAMS
         with suppress(OSError, ValueError):
-            return max(QUEUE_DATAGRAMS, int(_QUEUE_SYSCTL.read_text())) + 1
-        return QUEUE_DATAGRAMS + 1
+            queue = max(queue, int(_QUEUE_SYSCTL.read_text()))
+        datagrams = queue + 1
+        return Waiting(datagrams, datagrams * (DATAGRAM_LIMIT_BYTES + SMALLEST_BUFFER_CHARGE))
 
     def close(self) -> None:
         """Give the socket up, and its file if it is still this one's."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -76,6 +76,33 @@ async def test_what_waits_in_the_kernel_is_taken_before_the_end() -> None:
             sender.send(b"%d" % number)
         assert taken == []
     assert taken == [b"%d" % number for number in range(150)]
+
+
+@pytest.mark.parametrize(("size", "most"), [(60_000, 1000), (0, 10_000)])
+async def test_a_sender_that_never_stops_does_not_keep_an_intake_from_its_end(
+    lane: str, size: int, most: int
+) -> None:
+    """What is taken last is no more than can have waited, in datagrams and in bytes."""
+    taken, is_stopping = 0, False
+
+    def send_on(datagrams: Sequence[bytes]) -> None:
+        nonlocal taken
+        taken += is_stopping * len(datagrams)
+        for _ in range(3):
+            sender.send(bytes(size))
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        bound = sockets.bind("127.0.0.1", 0, 1 << 20)
+        sender.connect(bound[0].address)
+        intake = intake_of(lane, bound, send_on)
+        await intake.start()
+        for _ in range(20):
+            sender.send(bytes(size))
+        is_stopping = True
+        async with asyncio.timeout(DEADLINE_SECONDS):  # no turn of the loop before
+            await intake.stop()
+        bound[0].close()
+    assert 0 < taken <= most
 
 
 async def test_drops_of_the_kernel_are_read_from_the_socket() -> None:
