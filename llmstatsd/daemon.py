@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -53,6 +54,8 @@ Python's own 5 ms are longer than a receive buffer lasts at a million datagrams 
 
 SWEEPS_PER_IDLE_TIME: Final = 60
 """A label set leaves at most 1/60 of the idle time late."""
+
+_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _ENDLESS: Final = ("time", "status", "watchdog")
 """Tasks that end by being cancelled."""
@@ -190,8 +193,15 @@ class Daemon:
     async def run(self) -> None:
         """Serve until a signal, then drain and stop; raises what is a bug of ours."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        before = {number: signal.signal(number, self._stopper(loop)) for number in _END_SIGNALS}
+        try:
+            await self._run(loop)
+        finally:
+            if not self._owns_process:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
             loop.add_signal_handler(signal.SIGHUP, self._reloads.begin)
         await self._restore()
@@ -225,6 +235,18 @@ class Daemon:
         self._notifier.stopping()
         waiter.cancel()
         await self._stop(tasks)
+
+    def _stopper(self, loop: asyncio.AbstractEventLoop) -> Callable[..., None]:
+        """What an end signal does, however many come, and even when the loop has ended.
+
+        The loop's own handlers leave with it, and a second signal would spoil the exit code.
+        """
+
+        def stop(*_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._stopping.set)
+
+        return stop
 
     def stop(self) -> None:
         """Begin to stop, as a signal does."""
@@ -528,6 +550,8 @@ def run(config: Config, load: Callable[[], Config] | None = None) -> int:
     _open_standard_files()
     log = logs.begin(config.log)
     code = _run_to_its_end(config, load, log.stats)
+    for number in _END_SIGNALS:  # it ends, with the exit code that it has
+        signal.signal(number, signal.SIG_IGN)
     log.end()
     _give_up_unwritable_stderr()
     return code

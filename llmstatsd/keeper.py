@@ -7,7 +7,7 @@ written is gathered in short steps before, while samples come in.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from llmstatsd.series import snapshot
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
+from llmstatsd.series.snapshot import Part
 from llmstatsd.series.store import Store
 from llmstatsd.state import Head, StateFile, StateLockedError, StateStats, encoded, said
 
@@ -37,6 +38,15 @@ def path_of(configured: str, environ: Mapping[str, str]) -> str:
     """
     folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return configured or (str(Path(folder) / FILE_NAME) if folder else "")
+
+
+def pause_after(interval_seconds: float, took_seconds: float) -> float:
+    """Seconds from the end of a writing to the begin of the next, if it takes as long.
+
+    So the next one is on the disk an interval after this one began, and a crash at any moment loses
+    at most an interval. Where a writing takes over a third of it, the pause is as long as that.
+    """
+    return max(interval_seconds - 2 * took_seconds, took_seconds)
 
 
 class Keeper:
@@ -63,28 +73,47 @@ class Keeper:
             logger.warning("cannot lock the state %s: %s", file.path, error.strerror)
 
     async def restore(self, store: Store, hot_path: HotPath) -> None:
-        """Add what the file holds to a store that nothing has come into yet."""
+        """Add what the file holds to a store that nothing has come into yet.
+
+        When this returns the file is known to lag behind, until a last writing: so whoever is
+        killed before the first one is told of by the next start as well.
+        """
         found = await asyncio.to_thread(self._file.load)
         if found.head is None:
             self._say_nothing_restored(found.problem)
-            return
-        merge = snapshot.Merge(store, found.head.totals)
-        for part in found.parts:
+        else:
+            await self._merge(found.head, found.parts, store, hot_path)
+        if self._file.was_left or (found.head is not None and not found.head.is_clean):
+            self.stats.unclean_stops += 1
+            self._say_left()
+        try:
+            await asyncio.to_thread(self._file.begin)
+        except OSError as error:  # the first writing fails as well, and is counted
+            logger.warning("cannot note that the state %s lags: %s", self._file.path, said(error))
+
+    async def _merge(
+        self, head: Head, parts: Iterable[Part], store: Store, hot_path: HotPath
+    ) -> None:
+        merge = snapshot.Merge(store, head.totals)
+        for part in parts:
             merge.add(part)
             await asyncio.sleep(0)
         for _ in merge.finish():
             await asyncio.sleep(0)
-        hot_path.go_on_from(found.head.totals.ladder)
+        hot_path.go_on_from(head.totals.ladder)
+        self.stats.unclean_stops = head.unclean_stops
         self.stats.restored_label_sets = merge.restored
         self.stats.dropped |= merge.dropped
-        self._say_restored(found.head)
+        self._say_restored(head)
 
     async def run(self) -> None:
         """Write at once, in every interval, and a last time after `end`, marked as clean."""
         while not self._ending.is_set():
+            began = time.monotonic()
             await self._save(is_clean=False)
+            pause = pause_after(self.interval_seconds, time.monotonic() - began)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), self.interval_seconds)
+                await asyncio.wait_for(self._ending.wait(), pause)
         await self._save(is_clean=True)
 
     def end(self) -> None:
@@ -103,7 +132,8 @@ class Keeper:
                 for part in snapshot.gated(store):
                     parts.append(encoded(part))
                     await asyncio.sleep(0)
-                head = Head(time.time(), is_clean, snapshot.totals(store, ladder))
+                totals = snapshot.totals(store, ladder)
+                head = Head(time.time(), is_clean, totals, self.stats.unclean_stops)
             await asyncio.to_thread(self._file.save, head, parts)
         except (OSError, MemoryError, StateLockedError) as error:
             self.stats.write_failures += 1
@@ -125,15 +155,16 @@ class Keeper:
             self._file.path,
             max(0.0, time.time() - head.written),  # the clock may have been set back
         )
-        if not head.is_clean:
-            logger.warning(
-                "the last stop was not clean: what came in after that writing is lost, "
-                "at most one interval (now %g s)",
-                self.interval_seconds,
-            )
         dropped = {reason: count for reason, count in self.stats.dropped.items() if count}
         if dropped:
             logger.warning("label sets of the state that were dropped, by reason: %s", dropped)
+
+    def _say_left(self) -> None:
+        logger.warning(
+            "the last stop was not clean: what came in after the last writing is lost, "
+            "at most one interval (now %g s)",
+            self.interval_seconds,
+        )
 
     def _say_failed(self, error: Exception, *, is_last: bool) -> None:
         now, logged_at = time.monotonic(), self._failure_logged_at

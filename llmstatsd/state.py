@@ -36,16 +36,27 @@ KEPT_ASIDE: Final = 3
 
 _MARK: Final = b"llmstats"
 _BEGINNING: Final = struct.Struct(">8sI")
+_COUNTING: Final = b"1"
+_ENDED: Final = b"0"
+"""What the lock's file holds: whether a daemon counts, or the last one ended with all written.
+
+In place of each other, so that a full disk has room for them.
+"""
+
 _LENGTH: Final = struct.Struct(">I")
 _DIGEST_BYTES: Final = 32
 
 
 class Head(Struct, frozen=True):
-    """When a file was written (Unix time), whether by a clean stop, and the totals."""
+    """When a file was written (Unix time), whether by a clean stop, and the totals.
+
+    `unclean_stops` are those of all times, as far as starts after them have found them.
+    """
 
     written: float
     is_clean: bool
     totals: Totals
+    unclean_stops: int = 0
 
 
 class Found(NamedTuple):
@@ -71,6 +82,7 @@ class StateStats:
     last_write_timestamp_seconds: float = 0.0
     write_failures: int = 0
     restored_label_sets: int = 0
+    unclean_stops: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROP_REASONS, 0))
 
 
@@ -82,6 +94,8 @@ class StateFile:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self.was_left = False
+        """Once locked: whether who had the lock before ended without a last writing."""
         self._lock: int | None = None
 
     def lock(self) -> None:
@@ -104,6 +118,19 @@ class StateFile:
             os.close(lock)
             raise
         self._lock = lock
+        self.was_left = os.pread(lock, 1, 0) == _COUNTING
+
+    def begin(self) -> None:
+        """Note on the disk that from now on more is counted than the file says; raises OSError.
+
+        `save` with a clean head ends that. Without the lock nothing is noted.
+        """
+        self._note(_COUNTING)
+
+    def _note(self, what: bytes) -> None:
+        if self._lock is not None:
+            os.pwrite(self._lock, what, 0)
+            os.fsync(self._lock)
 
     def close(self) -> None:
         """Give the lock up; its file stays, since another may wait for it."""
@@ -136,6 +163,8 @@ class StateFile:
                 temporary.unlink()
             raise
         _sync_folder(self.path.parent)
+        if head.is_clean:
+            self._note(_ENDED)
 
     def _keep_aside(self) -> str:
         places = [Path(f"{self.path}.bad-{number}") for number in range(1, KEPT_ASIDE + 1)]

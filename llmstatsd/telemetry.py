@@ -275,6 +275,11 @@ class Telemetry(Collector):
         yield _counter(
             "state_write_failures", "Writings of the state file that failed.", state.write_failures
         )
+        yield _counter(
+            "state_unclean_stops",
+            "Stops without a last writing of the state file, as later starts found them.",
+            state.unclean_stops,
+        )
         yield _gauge(
             "state_restored_label_sets",
             "Label sets that were restored at the start.",

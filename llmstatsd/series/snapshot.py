@@ -26,7 +26,10 @@ from llmstatsd.series.store import BORN_WITH_MODEL, Store
 from llmstatsd.wire.reasons import SERIES_REASONS, Refusal
 
 STEP_CELLS: Final = 100
-"""Label sets that are read or merged in one step, so that it stays at a millisecond or two."""
+"""Label sets that are read or merged in one step, so that it stays at a millisecond or two.
+
+The first step of a series copies the label sets that it has, in some 0.1 ms for a thousand.
+"""
 
 STEP_MODELS: Final = 25
 """Models whose error series are looked after in one step."""
