@@ -50,10 +50,11 @@ install: wheels ## install below PREFIX, and start the service: see docs/how-to/
 uninstall: ## remove what `make install` has installed, but configuration and state
 	@$(INSTALL) uninstall
 
-bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about half an hour
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, some 40 minutes
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/peers.py
 	@$(BIN)/python bench/hostile.py
+	@$(BIN)/python bench/restart.py
 	@$(BIN)/python bench/exporters.py
 	@$(BIN)/python bench/scrape.py
 	@$(BIN)/python bench/memory.py

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import ClassVar, Literal, Self, TypeVar
@@ -36,6 +36,8 @@ RECEIVE_BUFFER_BYTES = 4_194_304
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
+END_SECONDS = 60.0
+"""For an end that is measured, on a machine that does much else as well."""
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)$")
 
 
@@ -102,10 +104,16 @@ class Process:
     plain: ClassVar[bool] = False
     """Whether it knows no tags, and gets label values as parts of the name."""
 
-    def __init__(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Collection[int] = (),
+    ) -> None:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
+            pass_fds=pass_fds,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,6 +159,17 @@ class Process:
         self._process.wait()
         self._reader.join()
         return self._read_stdout()
+
+    def end(self, number: int) -> int:
+        """Send a signal, and give the exit code; raises BenchError when it does not end by it."""
+        self._process.send_signal(number)
+        try:
+            code = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"no end by signal {number} within {END_SECONDS:g} s") from error
+        self._reader.join()
+        self._read_stdout()
+        return code
 
     def _read_stdout(self) -> str:
         out = self._process.stdout
@@ -220,11 +239,16 @@ class Process:
 class Child(Process):
     """A process that says on stderr that it is ready and where, as `statsd_udp=HOST:PORT`."""
 
-    def __init__(self, command: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Collection[int] = (),
+    ) -> None:
         started = time.monotonic()
         self._ready_line = ""
         self._saw_ready = threading.Event()
-        super().__init__(command, stdin)
+        super().__init__(command, stdin, pass_fds)
         self._wait_ready()
         self.start_seconds = time.monotonic() - started
         self.statsd_udp = self._address("statsd_udp")
@@ -303,12 +327,17 @@ class Scrape:
         )
 
 
+def serve(*flags: str) -> list[str]:
+    """The command of a daemon."""
+    return [sys.executable, "-m", "llmstatsd", "serve", *flags]
+
+
 class Daemon(Child):
     """`python -m llmstatsd serve` on free loopback ports, with more flags as wanted."""
 
     def __init__(self, *flags: str) -> None:
         ports = ("--statsd-udp", "127.0.0.1:0", "--http", "127.0.0.1:0")
-        super().__init__([sys.executable, "-m", "llmstatsd", "serve", *ports, *flags])
+        super().__init__(serve(*ports, *flags))
         self.url = f"http://{self._address('http')}/metrics"
 
     def scrape(self) -> Scrape:

@@ -2,22 +2,20 @@
 
 import asyncio
 import os
-import re
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
 
+from bench.harness import ROOT, serve
+from bench.holder import passing
 from llmstatsd import config
 from llmstatsd.daemon import Daemon
-from llmstatsd.intake.sockets import DatagramSocket
 from llmstatsd.notify import Notifier
 from llmstatsd.web import server
 from tests.conftest import DEADLINE_SECONDS, wait_for
@@ -29,18 +27,11 @@ UNITS = Path(__file__).parents[1] / "systemd"
 @contextmanager
 def started(log: Path, names: str, *sockets: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon that gets sockets as systemd passes them: from descriptor 3 on, to its own pid."""
-    places = " ".join(f"{each.fileno()}" for each in sockets)
-    script = (
-        "import os, sys\n"
-        f"high = [os.dup2(int(each), 100 + at) for at, each in enumerate('{places}'.split())]\n"
-        "for at, each in enumerate(high): os.dup2(each, 3 + at); os.close(each)\n"
-        f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)),"
-        f" LISTEN_FDNAMES='{names}')\n"
-        "os.execv(sys.executable, [sys.executable, '-m', 'llmstatsd', 'serve'])\n"
-    )
     fds = [each.fileno() for each in sockets]
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=stderr, pass_fds=fds)
+        process = subprocess.Popen(
+            passing(sockets, names, serve()), cwd=ROOT, stderr=stderr, pass_fds=fds
+        )
     try:
         yield process
     finally:
@@ -91,65 +82,6 @@ def test_sockets_of_every_kind_are_taken_and_none_is_unlinked(
             process.terminate()
             assert process.wait(DEADLINE_SECONDS) == 0
     assert path.is_socket()
-
-
-def test_what_is_sent_during_restarts_waits_in_the_sockets(tmp_path: Path, each_lane: str) -> None:
-    """Four senders, twenty restarts; what all daemons say they took in is what was sent."""
-    del each_lane
-    taken = 0
-    with (
-        udp_socket() as udp,
-        socket.create_server(("127.0.0.1", 0)) as web,
-        ExitStack() as running,
-    ):
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        senders = [
-            running.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", SENDER, str(udp.getsockname()[1])],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
-            )
-            for _ in range(4)
-        ]
-        for number in range(RESTARTS):
-            if number == RESTARTS - 1:
-                sent = sum(
-                    int(sender.communicate(timeout=DEADLINE_SECONDS)[0]) for sender in senders
-                )
-            log = tmp_path / f"log{number}"
-            with started(log, "statsd-udp:web", udp, web) as process:
-                wait_for("ready", partial(is_ready, log))
-                process.terminate()
-                assert process.wait(DEADLINE_SECONDS) == 0
-            stopped = re.search(r"stopped: (\d+) datagrams, \d+ lines, 0 refused", log.read_text())
-            assert stopped
-            taken += int(stopped[1])
-        drops = DatagramSocket(udp, 0, is_passed=True).memory()
-        assert drops is not None
-        assert taken + drops.drops == sent
-        assert taken > 0
-
-
-RESTARTS = 20
-
-SENDER = """
-import select, socket, sys
-number = 0
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    sock.connect(("127.0.0.1", int(sys.argv[1])))
-    # The pace; a closed stdin is the end.
-    while number < 1_000_000 and not select.select([sys.stdin], [], [], 0.005)[0]:
-        for _ in range(2):
-            sock.send(b"llm_request_total:1|c|#model:gpt-4o,operation:chat")
-            number += 1
-print(number)
-"""
-
-
-def is_ready(log: Path) -> bool:
-    return "ready: " in log.read_text()
 
 
 def udp_socket() -> socket.socket:

@@ -1,4 +1,4 @@
-"""Stops and kills at awkward moments."""
+"""Restarts while senders go on, over both lanes: the bench with less of everything."""
 
 import asyncio
 import os
@@ -12,17 +12,62 @@ from pathlib import Path
 
 import pytest
 
+from bench import restart
+from bench.holder import Held
+from bench.restart import Traffic
 from llmstatsd import config, keeper
 from llmstatsd.daemon import Daemon
 from llmstatsd.state import Found, StateFile
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+from tests.tools import tool
 
-NOT_CLEAN = "the last stop was not clean"
+RESTARTS = 20
+
+# Of four senders. The smallest of buffers that a kernel grants by itself bridges two seconds.
+TRAFFIC = Traffic(rate=2000, lines=4, customers=50)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state"
+
+
+def assert_nothing_is_missing(found: restart.Restarts) -> None:
+    """Exactly what was sent, but for datagrams that found the kernel's buffer full."""
+    assert found.counted + found.dropped * TRAFFIC.lines == found.sent
+    if not found.dropped:
+        assert found.wrong_samples == 0
+
+
+def test_twenty_restarts_under_load_count_what_was_sent(each_lane: str) -> None:
+    """UDP and a unix socket, held open by a parent as systemd does."""
+    found = restart.restarts(each_lane, RESTARTS, TRAFFIC, 0)
+    assert len(found.stop_seconds) == RESTARTS
+    assert_nothing_is_missing(found)
+
+
+def test_sockets_that_systemd_passes_on_count_what_was_sent() -> None:
+    """systemd-socket-activate execs the daemon at the first datagram; who started it holds on."""
+    activate = tool("systemd-socket-activate", "systemd")
+    command = (activate, f"--fdname={Held.names}")
+    found = restart.restarts("auto", 3, TRAFFIC, 0, command)
+    assert_nothing_is_missing(found)
+
+
+def test_kill_9_under_load_costs_an_interval_at_most_and_is_told(each_lane: str) -> None:
+    found = restart.kills(each_lane, 3, TRAFFIC, 1.0)
+    lost = 0
+    for kill in found.kills:
+        # What is in a system call of a sender is on neither side for certain.
+        assert 0 <= kill.lost <= kill.since_written + UNCERTAIN_LINES
+        assert kill.is_told
+        lost += kill.lost
+    assert found.counted + lost + found.dropped * TRAFFIC.lines == found.sent
+    assert lost > 0
+
+
+UNCERTAIN_LINES = 4 * 64 * TRAFFIC.lines
+"""A system call of each sender."""
 
 
 def test_a_pause_between_writings_keeps_them_within_an_interval() -> None:
@@ -49,11 +94,11 @@ def test_a_kill_during_a_writing_is_told_even_before_the_first(
     after = start_daemon("--state", str(path))
     assert after.value("jobs_total") == 3
     assert after.value("llmstatsd_state_unclean_stops_total") == 1
-    assert NOT_CLEAN in after.log.read_text()
+    assert restart.NOT_CLEAN in after.log.read_text()
     assert after.end() == 0
     last = start_daemon("--state", str(path))
     assert last.value("llmstatsd_state_unclean_stops_total") == 1
-    assert NOT_CLEAN not in last.log.read_text()
+    assert restart.NOT_CLEAN not in last.log.read_text()
 
 
 def test_a_stop_during_a_writing_waits_for_it_and_writes_once_more(
@@ -70,7 +115,7 @@ def test_a_stop_during_a_writing_waits_for_it_and_writes_once_more(
     assert daemon.process.wait(DEADLINE_SECONDS) == 0
     after = start_daemon("--state", str(path))
     assert after.value("jobs_total") == 3
-    assert NOT_CLEAN not in after.log.read_text()
+    assert restart.NOT_CLEAN not in after.log.read_text()
 
 
 async def test_a_stop_while_the_state_is_read_keeps_it_and_counts_what_waits(
@@ -132,7 +177,7 @@ def test_a_flood_that_goes_on_and_signals_that_go_on_keep_nobody_from_a_clean_en
                 break
         assert daemon.process.wait(DEADLINE_SECONDS) == 0
     after = start_daemon("--state", str(path))
-    assert NOT_CLEAN not in after.log.read_text()
+    assert restart.NOT_CLEAN not in after.log.read_text()
     stopped = daemon.log.read_text().partition("stopped: ")[2].partition(" datagrams")[0]
     assert after.value("jobs_total") == float(stopped)
 
@@ -147,5 +192,5 @@ def test_a_kill_while_a_stop_takes_the_last_in_is_told(
         daemon.process.terminate()
         daemon.end(signal.SIGKILL)
     after = start_daemon("--state", str(path))
-    assert NOT_CLEAN in after.log.read_text()
+    assert restart.NOT_CLEAN in after.log.read_text()
     assert after.value("llmstatsd_state_unclean_stops_total") == 1

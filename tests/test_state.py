@@ -5,21 +5,17 @@ import errno
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import httpx
 import pytest
 
 from llmstatsd import keeper, state
-from llmstatsd.intake.sockets import DatagramSocket
 from llmstatsd.series import snapshot
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.limits import Limits
@@ -29,7 +25,6 @@ from llmstatsd.series.store import Store
 from llmstatsd.state import Found, Head, StateFile, StateLockedError, encoded
 from llmstatsd.wire import Dialect
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
-from tests.test_activation import is_ready, started, udp_socket
 
 
 @pytest.fixture(scope="module")
@@ -307,93 +302,6 @@ class TestRestart:
             shown = {each: each for each in body if each.startswith(("jobs", "llm_", "depth"))}
             assert after.end() == 0
             assert "not clean" not in after.log.read_text()
-
-    def test_after_kill_9_what_was_written_is_there_and_the_loss_is_told(
-        self, start_daemon: StartDaemon, path: Path
-    ) -> None:
-        daemon = start_daemon("--state", str(path), "--state-interval-seconds", "1")
-        daemon.send(*[b"jobs:1|c"] * 300)
-        daemon.wait_for_datagrams(300)
-        counted_at = time.time()
-        wait_for(
-            "a writing after that",
-            lambda: (
-                (daemon.value("llmstatsd_state_last_write_timestamp_seconds") or 0) > counted_at
-            ),
-        )
-        daemon.end(signal.SIGKILL)
-        after = start_daemon("--state", str(path))
-        assert after.value("jobs_total") == 300
-        assert after.value("llmstatsd_state_restored_label_sets") == 2
-        assert "the last stop was not clean" in after.log.read_text()
-        assert "at most one interval" in after.log.read_text()
-        assert after.end() == 0
-        assert "not clean" not in start_daemon("--state", str(path)).log.read_text()
-
-
-RESTARTS = 8
-
-SENDER = """
-import select, socket, sys
-number = 0
-is_unix = sys.argv[1].startswith("/")
-kind = socket.AF_UNIX if is_unix else socket.AF_INET
-with socket.socket(kind, socket.SOCK_DGRAM) as sock:
-    sock.connect(sys.argv[1] if is_unix else ("127.0.0.1", int(sys.argv[1])))
-    # The pace; a closed stdin is the end.
-    while number < 1_000_000 and not select.select([sys.stdin], [], [], 0.005)[0]:
-        for _ in range(2):
-            sock.send(b"jobs:1|c\\nllm_request_total:1|c|#model:gpt-4o,operation:chat")
-            number += 1
-print(number)
-"""
-
-
-def shows(url: str, text: str) -> bool:
-    return text in httpx.get(url).text
-
-
-def test_restarts_under_load_count_what_was_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_lane: str
-) -> None:
-    """Four senders over UDP and a unix socket, which a parent holds open as systemd does."""
-    del each_lane
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    with (
-        udp_socket() as udp,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix,
-        socket.create_server(("127.0.0.1", 0)) as web,
-        ExitStack() as running,
-    ):
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        unix.bind(str(tmp_path / "in.sock"))
-        port, url = udp.getsockname()[1], f"http://127.0.0.1:{web.getsockname()[1]}/metrics"
-        senders = [
-            running.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", SENDER, place],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
-            )
-            for place in [str(port)] * 2 + [str(tmp_path / "in.sock")] * 2
-        ]
-        for number in range(RESTARTS):
-            log = tmp_path / f"log{number}"
-            with started(log, "statsd-udp:statsd-unix:web", udp, unix, web) as process:
-                wait_for("ready", partial(is_ready, log))
-                if number == RESTARTS - 1:
-                    ended = [each.communicate(timeout=DEADLINE_SECONDS)[0] for each in senders]
-                    drops = DatagramSocket(udp, 0, is_passed=True).memory()
-                    assert drops is not None
-                    expected = sum(map(int, ended)) - drops.drops
-                    shown = f"\njobs_total {expected}.0\n"
-                    wait_for("all", partial(shows, url, shown))
-                    text = httpx.get(url).text
-                    assert f'{{model="gpt-4o",operation="chat"}} {expected}.0' in text
-                    assert f"\nllmstatsd_datagrams_total {expected}.0\n" in text
-                process.terminate()
-                assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_crash_before_the_first_interval_is_known(start_daemon: StartDaemon, path: Path) -> None:
