@@ -349,7 +349,7 @@ def steps(lane: str, customers: int) -> tuple[list[float], list[float], list[flo
     for _ in range(STEP_ROUNDS):
         gc.collect()
         gate, turn, began = 0.0, 0.0, time.thread_time()
-        reading, last, blocks = snapshot.gated(store), began, []
+        reading, last, blocks = snapshot.Parts(store), began, []
         while (part := next(reading, None)) is not None:
             gate = max(gate, time.thread_time() - last)
             blocks.append(encoded(part))

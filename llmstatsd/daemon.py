@@ -34,6 +34,7 @@ from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.state import StateFile, StateLockedError
 from llmstatsd.telemetry import Telemetry
+from llmstatsd.threads import in_thread
 from llmstatsd.web import security
 from llmstatsd.web.app import WebStats, create_app
 from llmstatsd.web.server import WebServer
@@ -276,11 +277,13 @@ class Daemon:
 
     async def _try_to_reload(self) -> str | None:
         try:
-            loaded = await asyncio.to_thread(self._load)
+            loaded = await in_thread(self._load)
             config, late = reload.taken_over(self._config, loaded)
-            guarded = await asyncio.to_thread(security.load, config.http.security_file)
+            guarded = await in_thread(partial(security.load, config.http.security_file))
         except ConfigError as error:
             return str(error)
+        except MemoryError:
+            return "there is too little memory to load it"
         async with self._moving:
             if self._stopping.is_set():
                 return "the daemon is stopping"

@@ -8,9 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from llmstatsd.series import snapshot
 from llmstatsd.series.lanes import HotPath
@@ -27,6 +29,8 @@ FAILURE_LOG_SECONDS: Final = 60.0
 
 Source = Callable[[], tuple[Store, LineStats]]
 """The store that is to be kept now, and the ladder of its hot path."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger("llmstatsd")
 
@@ -67,6 +71,8 @@ class Keeper:
         self._quiet = quiet
         self._ending = asyncio.Event()
         self._failure_logged_at: float | None = None
+        # One thread, which the reading at the start makes: it is there when memory has ended.
+        self._thread = ThreadPoolExecutor(1, "state")
         try:
             file.lock()
         except OSError as error:  # the first writing fails as well, and is counted
@@ -78,7 +84,7 @@ class Keeper:
         When this returns the file is known to lag behind, until a last writing: so whoever is
         killed before the first one is told of by the next start as well.
         """
-        found = await asyncio.to_thread(self._file.load)
+        found = await self._in_turn(self._file.load)
         if found.head is None:
             self._say_nothing_restored(found.problem)
         else:
@@ -87,7 +93,7 @@ class Keeper:
             self.stats.unclean_stops += 1
             self._say_left()
         try:
-            await asyncio.to_thread(self._file.begin)
+            await self._in_turn(self._file.begin)
         except OSError as error:  # the first writing fails as well, and is counted
             logger.warning("cannot note that the state %s lags: %s", self._file.path, said(error))
 
@@ -122,19 +128,23 @@ class Keeper:
 
     def close(self) -> None:
         """Give the lock up."""
+        self._thread.shutdown()
         self._file.close()
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _save(self, *, is_clean: bool) -> None:
         try:
             async with self._quiet:
                 store, ladder = self._source()
                 parts = []
-                for part in snapshot.gated(store):
+                for part in snapshot.Parts(store):
                     parts.append(encoded(part))
                     await asyncio.sleep(0)
                 totals = snapshot.totals(store, ladder)
                 head = Head(time.time(), is_clean, totals, self.stats.unclean_stops)
-            await asyncio.to_thread(self._file.save, head, parts)
+            await self._in_turn(partial(self._file.save, head, parts))
         except (OSError, MemoryError, StateLockedError) as error:
             self.stats.write_failures += 1
             self._say_failed(error, is_last=is_clean)

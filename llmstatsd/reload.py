@@ -4,9 +4,10 @@ another without a sample being lost or counted twice.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -29,6 +30,15 @@ TAKEN_OVER: Final = frozenset(
     }
 )
 """Options taken over at once, beside all of limits, aliases, pinned and series."""
+
+SWITCH_BYTES: Final = 1 << 20
+"""Memory that has to be free when one store takes another's place: many times what that takes."""
+
+TRIES: Final = 600
+TRY_SECONDS: Final = 0.05
+"""How long a step waits for memory once there is no way back: half a minute; then it raises."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -100,25 +110,62 @@ def changes_series(old: Config, new: Config) -> bool:
 async def follow(old: Store, new: Store, switch: Callable[[], Awaitable[None]]) -> dict[str, int]:
     """Let an empty store take the place of another one, in short steps.
 
-    First it gets the label sets of the old one, so that they have their places before any other.
+    First it gets the label sets of the old one, so that they have their places before any other;
+    where memory ends meanwhile, MemoryError says so, and nothing has changed.
     Then `switch` lets all samples go to it, and none to the old one any more when it returns. Last
-    it gets the numbers of the old one. The result is the label sets that fit nowhere, by reason.
+    it gets the numbers of the old one, and then the end of memory is no way out: a step is taken
+    again. The result is the label sets that fit nowhere, by reason.
     """
     merge = snapshot.Merge(new, snapshot.totals(old, LineStats()))
-    for part in snapshot.gated(old):
+    for part in snapshot.Parts(old):
         merge.make_room(part)
         await asyncio.sleep(0)
+    bytes(SWITCH_BYTES)  # to see whether it is there
     await switch()
-    for part in snapshot.gated(old):
-        with new.gate:
-            merge.add(part)
+    old.give_up_reserve()  # nothing comes in there any more: the rest may have it
+    parts = await _insist(new, lambda: snapshot.Parts(old))
+    while (full := await _insist(new, partial(_next, parts))) is not None:
+        await _insist(new, partial(_add, merge, new, full))
         await asyncio.sleep(0)
-    steps = merge.finish(snapshot.totals(old, LineStats()))
-    while True:
-        with new.gate:
-            if next(steps, _END) is _END:
-                return dict(merge.dropped)
+    after = await _insist(new, lambda: snapshot.totals(old, LineStats()))
+    steps: list[Iterator[None]] = []
+    while await _insist(new, lambda: _goes_on(merge, new, after, steps)):  # noqa: ASYNC110
         await asyncio.sleep(0)
+    return dict(merge.dropped)
+
+
+def _next(parts: snapshot.Parts) -> snapshot.Part | None:
+    return next(parts, None)
+
+
+def _add(merge: snapshot.Merge, store: Store, part: snapshot.Part) -> None:
+    with store.gate:
+        merge.add(part)
+
+
+def _goes_on(
+    merge: snapshot.Merge, store: Store, after: snapshot.Totals, steps: list[Iterator[None]]
+) -> bool:
+    """Take a step of the merge's end, the first one anew after a step that failed."""
+    if not steps:
+        steps.append(merge.finish(after))
+    try:
+        with store.gate:
+            return next(steps[0], _END) is not _END
+    except MemoryError:
+        steps.clear()
+        raise
+
+
+async def _insist(store: Store, work: Callable[[], T]) -> T:
+    """Do what needs memory, with that of the store's reserve at its end, and when some is free."""
+    for _ in range(TRIES):
+        try:
+            return work()
+        except MemoryError:
+            store.stop_growing()
+        await asyncio.sleep(TRY_SECONDS)
+    return work()
 
 
 _END: Final = object()

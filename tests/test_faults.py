@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+from tests.test_transports import tcp_address
 from tests.tools import tool
 
 pytestmark = pytest.mark.usefixtures("each_lane")
@@ -277,6 +278,47 @@ def test_at_a_limit_of_memory_it_folds_what_is_new_and_counts_exactly(
     assert daemon.end() == 0
 
 
+@pytest.mark.memory
+def test_a_reload_and_a_writing_at_a_limit_of_memory_lose_nothing_and_count_nothing_twice(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    file, state = tmp_path / "llmstatsd.toml", str(tmp_path / "state")
+    file.write_text("[limits]\nlabel_values = 100000\nlabel_sets = 100000\n")
+    kept = ("--state", state, "--state-interval-seconds", "1", "--config", str(file))
+    daemon = start_daemon(*kept, env={"MALLOC_ARENA_MAX": "1"})
+    sent = 0
+    while sent < 5000:
+        sent = send_customers(daemon, sent)
+    process = psutil.Process(daemon.process.pid)
+    limits = resource.prlimit(process.pid, resource.RLIMIT_AS)
+    limit = process.memory_info().vms + 2 * A_MEBIBYTE
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limits[1]))
+    file.write_text('[pinned]\ncustomer = ["new"]\n[limits]\nlabel_values = 100000\n')
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for(
+        "a failed reload",
+        lambda: "too little memory" in daemon.log.read_text() or None,
+    )
+    sent = send_customers(daemon, sent)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, limits)
+    written = "llmstatsd_state_last_write_timestamp_seconds"
+    lifted_at = time.time()
+    wait_for("a writing", lambda: (told(daemon, written) or 0) > lifted_at or None)
+    assert told(daemon, "llmstatsd_config_reload_success") == 0
+    refused = told(daemon, "llmstatsd_refused_lines_total") or 0
+    assert told(daemon, "wait_count") == sent - refused
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("a reload", lambda: told(daemon, "llmstatsd_config_reload_success") or None)
+    assert told(daemon, "wait_count") == sent - refused
+    sent = send_customers(daemon, sent)
+    assert told(daemon, "wait_count") == sent - refused
+    assert "Traceback" not in daemon.log.read_text()
+    assert daemon.end() == 0
+    after = start_daemon(*kept)
+    assert told(after, "wait_count") == sent - refused
+    assert told(after, "llmstatsd_lines_total") == sent
+
+
 def send_customers(daemon: RunningDaemon, sent: int) -> int:
     """Send lines that each name somebody new until they are taken; how many there are by now."""
     more = range(sent, sent + 1000)
@@ -351,3 +393,185 @@ def time_of(daemon: RunningDaemon, reason: str) -> datetime:
     said = re.compile(rf"^(\S+ \S+),\d+ WARNING lines refused as {reason}:", re.MULTILINE)
     found = wait_for(reason, lambda: said.search(daemon.log.read_text()))
     return datetime.fromisoformat(found[1]).astimezone()
+
+
+# Over a unix socket and TCP
+
+
+def tcp_senders(
+    stack: contextlib.ExitStack, daemon: RunningDaemon, count: int
+) -> list[socket.socket]:
+    """So many connections for lines."""
+    place = tcp_address(daemon)
+    opened = [socket.create_connection(place, DEADLINE_SECONDS) for _ in range(count)]
+    return [stack.enter_context(each) for each in opened]
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a reset: struct linger of socket(7)."""
+    linger = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    connection.close()
+
+
+@pytest.fixture
+def with_tcp(start_daemon: StartDaemon) -> RunningDaemon:
+    return start_daemon("--statsd-tcp", "127.0.0.1:0")
+
+
+def test_of_more_tcp_senders_than_may_be_each_is_counted_whole_or_told_by_its_end(
+    start_daemon: StartDaemon,
+) -> None:
+    most, further = 100, 200
+    daemon = start_daemon("--statsd-tcp", "127.0.0.1:0", "--statsd-tcp-connections", str(most))
+    with a_fault_of(daemon):
+        with contextlib.ExitStack() as stack:
+            known = tcp_senders(stack, daemon, most)
+            daemon.wait_for_value(most, "llmstatsd_tcp_open_connections")
+            refused = tcp_senders(stack, daemon, further)
+            for each in refused:
+                each.setblocking(False)
+            wait_for("their ends", lambda: all(map(has_ended, refused)) or None)
+            for _ in range(10):
+                for each in known:
+                    each.sendall(ONE + b"\n" + ONE[:7])
+                    each.sendall(ONE[7:] + b"\n")
+            daemon.wait_for_value(1 + 20 * most, "llm_fallback_total")
+            assert not daemon.value("llmstatsd_tcp_refused_lines_total", reason="cut")
+            counted = daemon.value("llmstatsd_tcp_refused_connections_total", reason="limit")
+            assert counted == further
+        daemon.wait_for_value(0, "llmstatsd_tcp_open_connections")
+        with contextlib.ExitStack() as stack:
+            for each in tcp_senders(stack, daemon, most):
+                each.sendall(ONE + b"\n")
+        daemon.wait_for_value(1 + 21 * most, "llm_fallback_total")
+
+
+def test_tcp_senders_that_reset_in_mid_line_lose_that_line_alone(with_tcp: RunningDaemon) -> None:
+    daemon, count = with_tcp, 50
+    with a_fault_of(daemon):
+        with contextlib.ExitStack() as stack:
+            opened = tcp_senders(stack, daemon, count)
+            for each in opened:
+                each.sendall(ONE + b"\n" + ONE + b"\n" + ONE[:-1])
+            daemon.wait_for_value(1 + 2 * count, "llm_fallback_total")
+            for each in opened:
+                reset(each)
+        daemon.wait_for_value(count, "llmstatsd_tcp_refused_lines_total", reason="cut")
+        daemon.wait_for_value(0, "llmstatsd_tcp_open_connections")
+        assert daemon.value("llm_fallback_total") == 1 + 2 * count
+
+
+@pytest.mark.memory
+def test_lines_over_tcp_that_never_end_take_no_memory_and_hold_nobody_up(
+    with_tcp: RunningDaemon,
+) -> None:
+    daemon, count, mebibytes = with_tcp, 20, 4
+    process = psutil.Process(daemon.process.pid)
+    with a_fault_of(daemon), contextlib.ExitStack() as stack:
+        before = process.memory_info().rss
+        endless = tcp_senders(stack, daemon, count)
+        (other,) = tcp_senders(stack, daemon, 1)
+        for _ in range(mebibytes):
+            for each in endless:
+                each.sendall(b"a" * A_MEBIBYTE)
+            other.sendall(ONE + b"\n")
+        daemon.wait_for_value(1 + mebibytes, "llm_fallback_total")
+        daemon.wait_for_value(count, "llmstatsd_tcp_refused_lines_total", reason="too_long")
+        assert process.memory_info().rss < before + 16 * A_MEBIBYTE
+        for each in endless:  # what follows the end of such a line counts
+            each.sendall(b"\n" + ONE + b"\n")
+        daemon.wait_for_value(1 + mebibytes + count, "llm_fallback_total")
+
+
+def test_500_tcp_senders_that_trickle_are_counted_and_keep_nobody_out(
+    with_tcp: RunningDaemon,
+) -> None:
+    daemon, count = with_tcp, 500
+    with a_fault_of(daemon), contextlib.ExitStack() as stack:
+        slow = tcp_senders(stack, daemon, count)
+        for at in range(len(ONE)):
+            for each in slow:
+                each.send(ONE[at : at + 1])
+            if at % 5 == 0:
+                daemon.send(ONE)
+        daemon.wait_for_value(1 + 5, "llm_fallback_total")
+        for each in slow:
+            each.send(b"\n")
+        daemon.wait_for_value(1 + 5 + count, "llm_fallback_total")
+
+
+def test_without_descriptors_a_tcp_sender_that_is_known_is_counted(
+    with_tcp: RunningDaemon,
+) -> None:
+    daemon = with_tcp
+    process = psutil.Process(daemon.process.pid)
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    with a_fault_of(daemon):
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(httpx.Client(timeout=DEADLINE_SECONDS))
+            reader.get(f"{daemon.url}/metrics").raise_for_status()
+            (known,) = tcp_senders(stack, daemon, 1)
+            known.sendall(ONE + b"\n")
+            daemon.wait_for_value(2, "llm_fallback_total")
+            allowed = (process.num_fds(), limits[1])
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, allowed)
+            opened = tcp_senders(stack, daemon, 30)
+            for each in opened:
+                each.setblocking(False)
+            wait_for("rest", lambda: is_at_rest(process) or None)
+            known.sendall(ONE + b"\n")
+            counted = "\nllm_fallback_total 3.0\n"
+            wait_for(
+                "a scrape", lambda: counted in reader.get(f"{daemon.url}/metrics").text or None
+            )
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+        with contextlib.ExitStack() as stack:
+            (new,) = tcp_senders(stack, daemon, 1)
+            new.sendall(ONE + b"\n")
+            daemon.wait_for_value(4, "llm_fallback_total")
+
+
+def test_a_unix_socket_whose_file_is_gone_goes_on_for_who_is_connected(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.sock"
+    daemon = start_daemon("--statsd-unix", str(path))
+    with a_fault_of(daemon), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as known:
+        known.connect(str(path))
+        path.unlink()
+        known.send(ONE)
+        daemon.wait_for_value(2, "llm_fallback_total")
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as late,
+            pytest.raises(FileNotFoundError),
+        ):
+            late.connect(str(path))
+        other = start_daemon("--statsd-unix", str(path))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as late:
+            late.sendto(ONE, str(path))
+            other.wait_for_value(1, "llm_fallback_total")
+        known.send(ONE)
+        daemon.wait_for_value(3, "llm_fallback_total")
+    assert path.exists()  # it is the other one's
+    assert other.end() == 0
+    assert not path.exists()
+
+
+def test_unix_senders_that_die_while_the_daemon_is_held_up_have_sent_what_they_sent(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "in.sock")
+    daemon = start_daemon("--statsd-unix", path)
+    with a_fault_of(daemon):
+        daemon.process.send_signal(signal.SIGSTOP)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < 2000:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                    sender.setblocking(False)
+                    sender.sendto(ONE, path)
+                sent += 1
+        daemon.process.send_signal(signal.SIGCONT)
+        assert sent
+        daemon.wait_for_value(1 + sent, "llm_fallback_total")

@@ -1,13 +1,14 @@
 """A new configuration while samples come in: taken over whole or not at all, nothing is lost."""
 
 import asyncio
+import itertools
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -15,10 +16,15 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmstatsd import config
+from llmstatsd.catalog import ERROR_TYPES
 from llmstatsd.config import Config
 from llmstatsd.daemon import Daemon
-from llmstatsd.reload import Reloads, changes_series, taken_over
+from llmstatsd.reload import Reloads, changes_series, follow, taken_over
+from llmstatsd.series import snapshot
+from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.slowpath import SlowPath
+from llmstatsd.series.store import Store
+from llmstatsd.wire import Dialect
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.test_fallback import until
 
@@ -149,6 +155,40 @@ class TestUnderLoad:
         assert total(text, "last") in [count - 1 for count in senders.sent]
         assert total(text, "llmstatsd_refused_lines_total") == 0
         assert total(text, "llmstatsd_datagrams_total") == sum(senders.sent[:2])
+        assert total(text, "llmstatsd_config_reload_success") == 1
+        assert "Traceback" not in daemon.log.read_text()
+        assert daemon.end() == 0
+
+    def test_a_storm_of_signals_changes_no_sum(
+        self, start_daemon: StartDaemon, path: Path, tmp_path: Path
+    ) -> None:
+        place = str(tmp_path / "in.sock")
+        daemon = start_daemon(
+            *("--config", str(path), "--statsd-unix", place, "--statsd-tcp", "127.0.0.1:0"),
+        )
+        port = int(daemon.log.read_text().partition("statsd_tcp=127.0.0.1:")[2].split()[0])
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one,
+            socket.create_connection(("127.0.0.1", port)) as stream,
+        ):
+            one.connect(place)
+            senders = Senders(one.send, lambda data: stream.sendall(data + b"\n"))
+            for number in range(200):
+                path.write_text(RULES[number % len(RULES)])
+                daemon.process.send_signal(signal.SIGHUP)
+                if number % 40 == 0:
+                    daemon.scrape()
+            sent = senders.stop()
+        path.write_text("")
+        reload(daemon)
+        wait_for(
+            "all lines", lambda: total(daemon.scrape(), "llmstatsd_lines_total") == 4 * sent or None
+        )
+        text = daemon.scrape()
+        assert total(text, TOKENS) == 3 * sent
+        assert total(text, "jobs_total") == sent
+        assert total(text, f"{DURATIONS}_count") == sent
+        assert total(text, "llmstatsd_refused_lines_total") == 0
         assert total(text, "llmstatsd_config_reload_success") == 1
         assert "Traceback" not in daemon.log.read_text()
         assert daemon.end() == 0
@@ -362,6 +402,73 @@ async def test_a_lane_that_fails_after_a_reload_gives_way_with_all_counts(
 
 
 # The parts of it
+
+
+async def test_where_memory_ends_in_the_midst_each_step_is_taken_again_and_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new = Store(), Store()
+    sender = HotPath(old, Dialect(), 100)
+    sender.feed(b"\n".join(b"jobs:2|c|#x:%d" % number for number in range(250)))
+    sender.feed(b"llm.tokens:5|c|#model:a\nwait:0.5|h\ndepth:3|g")
+    old.stats.expired_label_sets = 7
+
+    async def switch() -> None:
+        monkeypatch.setattr(snapshot, "_kept", failing_at_times(snapshot._kept, 130))
+        monkeypatch.setattr(snapshot.Merge, "_add", failing_at_times(snapshot.Merge._add))
+        monkeypatch.setattr(Store, "bear_errors", failing_at_times(Store.bear_errors))
+        HotPath(new, Dialect(), 100).feed(b"jobs:1|c|#x:0\nwait:1|h")
+
+    monkeypatch.setattr("llmstatsd.reload.TRY_SECONDS", 0)
+    assert await follow(old, new, switch) == {}
+    monkeypatch.undo()
+    assert {part.name: part.kept for part in snapshot.Parts(new)}["depth"][0].numbers == (3,)
+    cells: Mapping[str, Any] = {name: family.cells for name, family in new.families.items()}
+    assert sum(cell.value for cell in cells["jobs_total"].values()) == 501
+    assert [(cell.sum, sum(cell.counts)) for cell in cells["wait"].values()] == [(1.5, 2)]
+    assert len(cells["llm_error_total"]) == len(ERROR_TYPES)
+    assert new.stats.expired_label_sets == 7
+
+
+def failing_at_times(work: Callable[..., Any], every: int = 7) -> Callable[..., Any]:
+    """The same, but the first call and each `every` later end for want of memory."""
+    calls = itertools.count()
+
+    def fails_or_works(*arguments: Any) -> Any:
+        if next(calls) % every == 0:
+            raise MemoryError
+        return work(*arguments)
+
+    return fails_or_works
+
+
+async def test_where_memory_ends_before_the_switch_nothing_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"--statsd-udp": "127.0.0.1:0", "--http": "127.0.0.1:0", "--gpu-enabled": "false"}
+    first = config.load(None, {}, given)
+    daemon = Daemon(first, load=lambda: replace(first, aliases={"model": {"a": "b"}}))
+    task = asyncio.create_task(daemon.run())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(daemon._intake.sockets[0].address)
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 1)
+        before = daemon._store
+        for name in ("make_room", "__init__"):
+            with monkeypatch.context() as patch:
+                patch.setattr(snapshot.Merge, name, failing_at_times(NotImplemented))
+                assert await daemon.reload() == "there is too little memory for a second store"
+        assert daemon._store is before
+        assert not daemon._telemetry.reload.is_success
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 2)
+        assert await daemon.reload() is None
+        sender.send(b"llm.tokens:1|c|#model:a")
+        await until(lambda: daemon._hot_path.stats.lines == 3)
+    cells: Mapping[Any, Any] = daemon._store.families[TOKENS].cells
+    assert {key[1]: cell.value for key, cell in cells.items()} == {("b",): 3}
+    daemon.stop()
+    await asyncio.wait_for(task, DEADLINE_SECONDS)
 
 
 def test_nothing_of_the_series_changes_by_other_options() -> None:

@@ -51,10 +51,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "send": {"address"},
     "state": {"series"},
     "intake": {"address", "intake"},
+    "threads": set(),
     "wire": {"catalog", "wire"},
     "series": {"catalog", "series", "wire"},
     "exposition": {"catalog", "exposition", "series"},
-    "web": {"", "address", "config", "exposition", "web"},
+    "web": {"", "address", "config", "exposition", "threads", "web"},
     "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
         *("", "address", "catalog", "config", "daemon", "healthcheck", "kit", "send", "series"),

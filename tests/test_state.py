@@ -32,7 +32,7 @@ def parts() -> list[Part]:
     """A few label sets of each kind of series."""
     store = Store(Limits())
     HotPath(store, Dialect(), 16).feed(b"jobs:1|c|#x:y\nwait:2|h\ndepth:-3|g\nusers:a|s")
-    return [part for part in snapshot.parts(store) if part.name in {"jobs_total", "wait", "users"}]
+    return [part for part in snapshot.Parts(store) if part.name in {"jobs_total", "wait", "users"}]
 
 
 HEAD = Head(1_700_000_000.5, True, Totals(born=7))

@@ -27,6 +27,9 @@ SWITCH_TURNS: Final = 2
 SWITCH_STEP_SECONDS: Final = 0.005
 """How often it is looked whether lanes went round, which takes two receive timeouts at most."""
 
+STOP_STEP_SECONDS: Final = 0.005
+"""How often it is looked whether lanes have ended."""
+
 _TIMEVAL: Final = struct.Struct("@ll")  # struct timeval of sys/time.h
 
 
@@ -102,8 +105,9 @@ class LaneIntake:
 
     async def feed_to(self, lanes: Sequence[Lane]) -> None:
         """Feed other lanes; when this returns, those of before are not fed any more."""
-        for receiver, lane in zip(self._receivers, lanes, strict=True):
-            receiver.feed_to(lane.feeder)
+        feeders = [lane.feeder for lane in lanes]
+        for receiver, feeder in zip(self._receivers, feeders, strict=True):
+            receiver.feed_to(feeder)
         before = self.turns()
         # A turn that had begun may end by the lane of before, and the one after it does not.
         while any(  # noqa: ASYNC110 - the threads cannot set an event without the GIL
@@ -128,8 +132,9 @@ class LaneIntake:
         """Stop reading and take in all that was sent before."""
         for receiver, each in zip(self._receivers, self.sockets, strict=True):
             receiver.stop(*each.waiting_limit())
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+        # To wait for them in a thread would need one, for which there may be no memory.
+        while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110
+            await asyncio.sleep(STOP_STEP_SECONDS)
         self._has_ended.set()
 
     def _work(self, run: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:

@@ -179,9 +179,9 @@ class HistogramCell(Cell):
 
     def absorb(self, counts: Sequence[float], total: float) -> None:
         """Add observations from before: as many counts as there are here, and their sum."""
-        for at, count in enumerate(counts):
-            self.counts[at] += count
-        self.sum += total
+        counts = [own + more for own, more in zip(self.counts, counts, strict=True)]
+        total += self.sum
+        self.counts, self.sum = counts, total
         self.touched = True
 
 

@@ -89,8 +89,10 @@ class CompiledHotPath:
         """The other hot path is not fed any more: count on from what it has come to."""
         if self._predecessor is not None:
             self._predecessor.settle()
-            self._before.absorb(self._predecessor.stats)
-            self._predecessor = None
+            together = LineStats()
+            together.absorb(self._before)
+            together.absorb(self._predecessor.stats)
+            self._before, self._predecessor = together, None
 
     def go_on_from(self, ladder: LineStats) -> None:
         """Count on from a ladder of before."""

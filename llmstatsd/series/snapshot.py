@@ -101,35 +101,58 @@ def totals(store: Store, ladder: LineStats) -> Totals:
     )
 
 
-def parts(store: Store) -> Iterator[Part]:
-    """Every series of a store, in steps; `gated` is for a store that several threads change."""
-    for family in list(store.families.values()):
-        folded = dict(family.folded)
-        label_sets = list(family.cells)
-        for start in range(0, max(len(label_sets), 1), STEP_CELLS):
-            some = [
-                (label_set, cell)
-                for label_set in label_sets[start : start + STEP_CELLS]
-                if (cell := family.cells.get(label_set)) is not None  # it may have left
-            ]
-            kept = [_kept(family, *each) for each in some]
-            labels = tuple(family.budgets)
-            overflow = family.overflow_names
-            yield Part(
-                family.name, family.instrument, family.buckets, labels, overflow, folded, kept
-            )
-            folded = {}
+class Parts:
+    """Every series of a store, in steps; the store's gate is held for one step at a time.
 
+    A step for which there is too little memory raises MemoryError, and the next one takes it again.
+    """
 
-def gated(store: Store) -> Iterator[Part]:
-    """The same while several threads change the store: its gate is held for one step at a time."""
-    steps = parts(store)
-    while True:
+    def __init__(self, store: Store) -> None:
+        self._gate = store.gate
         with store.gate:
-            part = next(steps, None)
-        if part is None:
-            return
-        yield part
+            self._families = list(store.families.values())
+        self._at = 0
+        self._label_sets: list[LabelSet] | None = None
+        self._start = 0
+
+    def __iter__(self) -> Iterator[Part]:
+        return self
+
+    def __next__(self) -> Part:
+        with self._gate:
+            return self._next()
+
+    def _next(self) -> Part:
+        if self._at == len(self._families):
+            raise StopIteration
+        family = self._families[self._at]
+        label_sets = list(family.cells) if self._label_sets is None else self._label_sets
+        start, end = self._start, self._start + STEP_CELLS
+        part = _part(family, label_sets[start:end], is_first=not start)
+        following = self._at + 1
+        # Nothing from here on takes memory.
+        if end < len(label_sets):
+            self._label_sets, self._start = label_sets, end
+        else:
+            self._at, self._label_sets, self._start = following, None, 0
+        return part
+
+
+def _part(family: Family, label_sets: Iterable[LabelSet], *, is_first: bool) -> Part:
+    kept = [
+        _kept(family, label_set, cell)
+        for label_set in label_sets
+        if (cell := family.cells.get(label_set)) is not None  # it may have left
+    ]
+    return Part(
+        family.name,
+        family.instrument,
+        family.buckets,
+        tuple(family.budgets),
+        family.overflow_names,
+        dict(family.folded) if is_first else {},
+        kept,
+    )
 
 
 def _kept(family: Family, label_set: LabelSet, cell: Any) -> Kept:
@@ -145,6 +168,8 @@ class Merge:
 
     It changes the store as lines do: who lets several threads change it holds its gate for each
     call and each step. `dropped` counts label sets by reason, `restored` those that found a cell.
+    Where memory ends (MemoryError), `add` of the same part again goes on where it was, and a new
+    `finish` begins anew: so nothing is missing then, and nothing is added twice.
     """
 
     def __init__(self, store: Store, before: Totals) -> None:
@@ -153,6 +178,8 @@ class Merge:
         self.dropped: Counter[str] = Counter()
         self._store = store
         self._before = before
+        self._added = 0  # records of the part at hand
+        self._is_finished = False
         self._new_aliases = Aliases(_new_rules(store.aliases, before.aliases))
         members = store.ledger.members
         if not members.held and 0 < len(before.members_key) <= _KEY_BYTES_LIMIT:
@@ -171,16 +198,18 @@ class Merge:
         if isinstance(family, Refusal):
             self.dropped[family.reason] += len(part.kept)
             return
-        for reason, count in part.folded.items():
-            if reason in family.folded:
-                family.folded[reason] += count
         places = [bisect_left(family.buckets, bound) for bound in (*part.bounds, float("inf"))]
-        for kept in part.kept:
+        for kept in part.kept[self._added :]:
+            added, restored = self._added + 1, self.restored + 1
             if _is_sound(part, kept):
                 self._add(family, kept, places)
-                self.restored += 1
+                self.restored = restored
             else:
                 self.dropped[MALFORMED_RECORD] += 1
+            self._added = added
+        known = family.folded.items()
+        family.folded.update({reason: n + part.folded.get(reason, 0) for reason, n in known})
+        self._added = 0
 
     def finish(self, after: Totals | None = None) -> Iterator[None]:
         """Add the totals but for the ladder, and let what is missing of models be born, in steps.
@@ -189,7 +218,6 @@ class Merge:
         if they have changed since.
         """
         store, before = self._store, after or self._before
-        store.stats.expired_label_sets += before.expired
         models: dict[tuple[str, ...], tuple[Family, LabelSet]] = {}
         for family in list(store.families.values()):
             if family.labels is not None and family.name not in BORN_WITH_MODEL:
@@ -201,6 +229,9 @@ class Merge:
             yield
         # Whatever was born anew was born before.
         store.ledger.born = max(store.ledger.born, before.born)
+        if not self._is_finished:
+            store.stats.expired_label_sets += before.expired
+            self._is_finished = True
 
     def _family(self, part: Part) -> Family | Refusal:
         family = self._store.family(part.name, part.instrument)

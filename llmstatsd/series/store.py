@@ -209,8 +209,12 @@ class Store:
 
         What would be born folds into `other` from now on, so that totals stay exact.
         """
-        self._reserve = None
+        self.give_up_reserve()
         self.ledger.close()
+
+    def give_up_reserve(self) -> None:
+        """Let others have the memory that was kept for the time when there is no more."""
+        self._reserve = None
 
     def remove(self, family: Family, key: LabelSet) -> None:
         """Let an idle label set leave, and free its places."""

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ from starlette.types import Send
 
 from llmstatsd import __version__
 from llmstatsd.exposition.text import Format, negotiate
+from llmstatsd.threads import in_thread
 from llmstatsd.web.compression import compressor
 
 BLOCK_BYTES: Final = 65536
@@ -279,8 +281,8 @@ async def _compressed(blocks: AsyncGenerator[bytes], level: int) -> AsyncGenerat
     member = compressor(level)
     async with aclosing(blocks):
         async for block in blocks:
-            yield await asyncio.to_thread(member.compress, block)
-    yield await asyncio.to_thread(member.flush)
+            yield await in_thread(partial(member.compress, block))
+    yield await in_thread(member.flush)
 
 
 class _ScrapeResponse(StreamingResponse):

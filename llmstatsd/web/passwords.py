@@ -10,9 +10,12 @@ import secrets
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import bcrypt
+
+from llmstatsd.threads import in_thread
 
 REMEMBERED: Final = 100
 """Right answers kept, and wrong ones apart from them: wrong guesses push no right one out."""
@@ -51,7 +54,7 @@ class Passwords:
         memory = hmac.digest(self._key, name.encode() + b":" + password, "sha256")
         if memory not in self._right and memory not in self._wrong:
             async with self._turn:
-                is_right = await asyncio.to_thread(self._check, name, password)
+                is_right = await in_thread(partial(self._check, name, password))
             _remember(self._right if is_right else self._wrong, memory)
         return memory in self._right
 

@@ -3,11 +3,14 @@
 CPython's own test module lets one allocation after the other fail, and that alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
+from llmstatsd.series import snapshot
+from llmstatsd.series.snapshot import Merge, Parts, Totals
 from llmstatsd.wire.reasons import NAME_BUDGET, OUT_OF_MEMORY
 
 from . import TOKENS, Rig
@@ -19,6 +22,8 @@ pytestmark = [
     pytest.mark.memory,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+T = TypeVar("T")
 
 IDLE = 100.0
 
@@ -128,3 +133,42 @@ def test_after_the_end_of_memory_what_leaves_gives_its_place_to_another() -> Non
     rig.sweep(IDLE)
     rig.feed("jobs:2|c|#part:b")
     assert rig.values("jobs_total") == {("b",): 2}
+
+
+def carry(number: int) -> Rig:
+    """Carry all into another rig; of each step one allocation fails, and the step is done again."""
+    source = Rig()
+    source.feed(*LINES, *[f"jobs:1|c|#part:{n}" for n in range(110)], "gone:1|c")
+    source.store.families["jobs_total"].folded["label_values"] = 3
+    source.store.stats.expired_label_sets = 5
+    target = Rig(limits={"label_values": 100})
+    target.feed("jobs:1000|c|#part:a", "wait:7|ms|#part:a")
+
+    def again(work: Callable[[], T]) -> T:
+        try:
+            with allocation_fails(number):
+                return work()
+        # CPython 3.11 raises SystemError where there is no room for the frame of a function.
+        except (MemoryError, SystemError):
+            return work()
+
+    merge = Merge(target.store, Totals())
+    parts = Parts(source.store)
+    while True:
+        part = again(lambda: next(parts, None))
+        if part is None:
+            break
+        again(lambda: merge.add(part))  # noqa: B023 it is done at once
+    again(lambda: list(merge.finish(snapshot.totals(source.store, source.stats))))
+    assert merge.restored == sum(len(each.cells) for each in source.store.families.values())
+    return target
+
+
+def test_carrying_into_another_store_goes_on_where_memory_ended_and_adds_nothing_twice() -> None:
+    whole = carry(10**9)
+    assert everything(whole)["jobs_total"] == 1113
+    for number in range(0, ALLOCATIONS, 5):
+        rig = carry(number)
+        assert everything(rig) == everything(whole), number
+        assert rig.store.stats.expired_label_sets == 5
+        assert rig.store.families["jobs_total"].folded["label_values"] >= 3

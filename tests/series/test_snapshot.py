@@ -28,7 +28,7 @@ def carried(source: Rig, target: Rig) -> Merge:
     """Carry everything from one rig to another, through bytes."""
     before = snapshot.totals(source.store, source.stats)
     before = _totals.decode(msgspec.msgpack.encode(before))
-    read = [msgspec.msgpack.encode(part) for part in snapshot.parts(source.store)]
+    read = [msgspec.msgpack.encode(part) for part in snapshot.Parts(source.store)]
     merge = Merge(target.store, before)
     for part in read:
         merge.add(_part.decode(part))
@@ -260,7 +260,7 @@ def test_a_step_reads_a_bounded_number_of_label_sets() -> None:
     rig = Rig()
     rig.feed(*[f"jobs:1|c|#x:{number}" for number in range(100)])
     rig.feed(*[f"jobs:1|c|#x:{a},y:{b}" for a in range(30) for b in range(30)])
-    sizes = [len(part.kept) for part in snapshot.parts(rig.store)]
+    sizes = [len(part.kept) for part in snapshot.Parts(rig.store)]
     assert max(sizes) == snapshot.STEP_CELLS
     assert sum(sizes) == sum(len(family.cells) for family in rig.store.families.values())
 
@@ -269,7 +269,7 @@ def test_a_label_set_that_is_born_or_leaves_between_two_steps_harms_nothing() ->
     rig = Rig(limits={"idle_seconds": 10})
     rig.feed("jobs:1|c|#x:1", "wait:1|h")
     rig.sweep(0)
-    steps = snapshot.parts(rig.store)
+    steps = snapshot.Parts(rig.store)
     read = [next(steps) for _ in CATALOG]
     rig.feed("jobs:1|c|#x:2", "more:1|c")
     rig.sweep(100)
