@@ -3,7 +3,7 @@
 What is sent is in garbled.py: random bytes, mutated lines of the test vectors, cut UTF-8, nested
 JSON, huge numbers, long and many tags, packed values, control characters, datagrams of 65 kB and
 of none. It goes out no faster than it is taken in, so that nothing is lost in the kernel and every
-sum is known to the last bit.
+sum is known to the last bit. The way is UDP, a unix socket, or TCP, where a datagram is its lines.
 
 Meanwhile one scrape follows the other, in both formats, each read by prometheus_client's parsers;
 whatever the log says beside samples of refused lines is a fault; and memory must come to rest.
@@ -26,17 +26,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import garbled, harness
-from bench.generator import BATCH, PAGE, Page, connected
-from bench.harness import BenchError, Daemon, Goal, Scrape
+from bench import garbled, harness, roads
+from bench.generator import PAGE
+from bench.harness import BenchError, Daemon, Goal, Scrape, wait_until
+from bench.roads import Road
 
 LANES = ("compiled", "portable")
-
-QUEUED_BYTES = 1 << 20
-"""The kernel's queue holds at most so much when more is sent."""
-
-BATCH_BYTES = 1 << 18
-"""Bytes of the datagrams sent at once: a batch fits into the receive buffer whatever is in it."""
 
 WARM_SHARE = 0.2
 """Of the datagrams; by then every budget is full, and memory must not grow any more."""
@@ -71,6 +66,7 @@ class Ordeal(msgspec.Struct, frozen=True):
     """One lane's; `wrong_sums` are those of good lines, as counted and as they should be."""
 
     lane: str
+    transport: str
     seed: int
     datagrams: int
     good_lines: int
@@ -86,6 +82,11 @@ class Ordeal(msgspec.Struct, frozen=True):
     warm_bytes: int
     end_bytes: int
     peak_bytes: int
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"{self.lane}, {self.transport}"
 
     @property
     def growth_mib(self) -> float:
@@ -140,38 +141,44 @@ class Scrapes:
             self._under_way = None
 
 
-def batches(page: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """The datagrams of a page as (start, count), of so many bytes and datagrams at most."""
-    start = size = 0
-    for at, datagram in enumerate(page):
-        if at > start and (size + len(datagram) > BATCH_BYTES or at - start == BATCH):
-            yield start, at - start
-            start, size = at, 0
-        size += len(datagram)
-    yield start, len(page) - start
+def feed(
+    road: Road, daemon: Daemon, datagrams: Iterator[bytes], each_page: Callable[[], None]
+) -> tuple[int, int]:
+    """Send every datagram once, in its order, as fast as it is taken in.
 
-
-def feed(daemon: Daemon, datagrams: Iterator[bytes], each_page: Callable[[], None]) -> int:
-    """Send every datagram once, in its order, as fast as it is taken in; return how many."""
-    sent = 0
-    with connected(daemon.statsd_udp) as sock:
+    Return how many there were, and how many pieces the daemon has to count of them.
+    """
+    sent = pieces = 0
+    with road.open(daemon) as sender:
         while page := list(islice(datagrams, PAGE)):
-            laid_out = Page(page)
-            for start, count in batches(page):
-                daemon.wait_queue_below(QUEUED_BYTES)
-                laid_out.send(sock.fileno(), start, count)
+            pieces += road.send(daemon, sender, page)
             sent += len(page)
             each_page()
+    return sent, pieces
+
+
+def wait_counted(road: Road, daemon: Daemon, pieces: int) -> None:
+    """Wait until so many pieces are counted, and the daemon has come to rest.
+
+    Of a stream nobody else can tell how much of it waits in the kernel.
+    """
+    wait_until(
+        lambda: road.counted(daemon.scrape()) >= pieces, SCRAPE_SECONDS, f"{pieces} pieces counted"
+    )
     daemon.wait_drained()
-    return sent
 
 
 def endure(
-    lane: str, datagrams: int, seed: int, look: Callable[[Daemon], None] = lambda _: None
+    lane: str,
+    datagrams: int,
+    seed: int,
+    look: Callable[[Daemon], None] = lambda _: None,
+    transport: str = "udp",
 ) -> Ordeal:
     """Feed so many hostile datagrams to a daemon of its own; `look` at it before it is stopped.
 
-    Raises BenchError when the kernel dropped anything, or the daemon did not outlive it.
+    Over TCP a datagram is its lines. Raises BenchError when anything was not counted, or the daemon
+    did not outlive it.
     """
     good = garbled.Good()
     stream = garbled.datagrams(seed, good)
@@ -179,23 +186,27 @@ def endure(
     spawn = multiprocessing.get_context("spawn")
     started = time.monotonic()
     with (
-        AbusedDaemon(f"--statsd-lane={lane}") as daemon,
+        roads.road(transport) as road,
+        AbusedDaemon(f"--statsd-lane={lane}", *road.flags) as daemon,
         ProcessPoolExecutor(1, mp_context=spawn) as pool,
     ):
         scrapes = Scrapes(pool, daemon.url)
-        sent = feed(daemon, islice(stream, warm), scrapes.go_on)
+        sent, pieces = feed(road, daemon, islice(stream, warm), scrapes.go_on)
         scrapes.finish()
+        wait_counted(road, daemon, pieces)
         warm_bytes = daemon.rss_bytes()
-        sent += feed(daemon, islice(stream, datagrams - warm), scrapes.go_on)
+        more = feed(road, daemon, islice(stream, datagrams - warm), scrapes.go_on)
         scrapes.finish()
-        scrape = daemon.scrape()
+        sent, pieces = sent + more[0], pieces + more[1]
+        wait_counted(road, daemon, pieces)
+        scrape = check_all_counted(road, daemon, pieces)
         seconds = time.monotonic() - started
         end_bytes, peak_bytes = daemon.rss_bytes(), daemon.peak_rss_bytes()
-        check_all_received(daemon, scrape, sent)
         look(daemon)
         daemon.stop()
     return Ordeal(
         lane,
+        transport,
         seed,
         sent,
         good.lines,
@@ -216,13 +227,15 @@ def endure(
     )
 
 
-def check_all_received(daemon: AbusedDaemon, scrape: Scrape, sent: int) -> None:
-    """Raises BenchError, with what the log says, unless every datagram was received."""
-    received = int(scrape.sum("llmstatsd_datagrams_total"))
+def check_all_counted(road: Road, daemon: AbusedDaemon, pieces: int) -> Scrape:
+    """The last scrape; BenchError, with what the log says, unless it counts all that was sent."""
+    scrape = daemon.scrape()
     dropped = int(scrape.sum("llmstatsd_kernel_dropped_datagrams_total"))
-    if (received, dropped) != (sent, 0):
+    if (road.counted(scrape), dropped) != (pieces, 0):
         said = "\n".join(daemon.strange_lines)
-        raise BenchError(f"{received} datagrams of {sent} received, {dropped} dropped\n{said}")
+        counted = road.counted(scrape)
+        raise BenchError(f"{counted} of {pieces} were counted, {dropped} dropped\n{said}")
+    return scrape
 
 
 def ladder(scrape: Scrape) -> tuple[int, int, int]:
@@ -242,8 +255,8 @@ def goals(ordeals: Sequence[Ordeal]) -> list[Goal]:
             "invalid scrapes": len(each.invalid_scrapes),
             "lines of the log that nobody expects": len(each.strange_lines),
         }
-        reached += [Goal(f"{each.lane}: {what}", found, "<=", 0) for what, found in faults.items()]
-        what = f"{each.lane}: MiB grown after the first {WARM_SHARE:.0%}"
+        reached += [Goal(f"{each.name}: {what}", found, "<=", 0) for what, found in faults.items()]
+        what = f"{each.name}: MiB grown after the first {WARM_SHARE:.0%}"
         reached.append(Goal(what, each.growth_mib, "<=", GOAL_GROWTH_MIB))
     return reached
 
@@ -252,7 +265,7 @@ def text(result: Result) -> str:
     """A row per lane, what was found, and the goals."""
     rows = [
         (
-            each.lane,
+            each.name,
             str(each.seed),
             f"{each.datagrams:,}",
             f"{each.lines:,}",
@@ -272,7 +285,7 @@ def text(result: Result) -> str:
         *("log lines", "warm MiB", "end", "peak", "seconds"),
     )
     found = [
-        f"{each.lane}: {fault}"
+        f"{each.name}: {fault}"
         for each in result.ordeals
         for fault in (
             *each.invalid_scrapes,
@@ -290,10 +303,28 @@ def text(result: Result) -> str:
 @click.option(
     "--lane", "lanes", default=LANES, multiple=True, show_default=True, type=click.Choice(LANES)
 )
+@click.option(
+    "--transport",
+    "transports",
+    default=("udp",),
+    multiple=True,
+    show_default=True,
+    type=click.Choice(roads.NAMES),
+)
 @harness.json_option
-def main(datagrams: int, seed: int, lanes: tuple[str, ...], json_path: str | None) -> None:
+def main(
+    datagrams: int,
+    seed: int,
+    lanes: tuple[str, ...],
+    transports: tuple[str, ...],
+    json_path: str | None,
+) -> None:
     """Send hostile datagrams to both lanes, and hold every good line against what was counted."""
-    ordeals = [endure(lane, datagrams, seed) for lane in lanes]
+    ordeals = [
+        endure(lane, datagrams, seed, transport=transport)
+        for lane in lanes
+        for transport in transports
+    ]
     result = Result(ordeals, goals(ordeals))
     harness.emit(result, text(result), json_path)
     if any(each.wrong_sums or each.invalid_scrapes or each.strange_lines for each in ordeals):

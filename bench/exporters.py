@@ -75,7 +75,7 @@ class Library(Child):
         self._is_filled = False
         script = str(harness.BENCH / "held.py")
         super().__init__([sys.executable, script, kind, str(label_sets)], stdin=subprocess.PIPE)
-        self.url = f"http://{self._address('http')}/metrics"
+        self.url = f"http://{self.address('http')}/metrics"
 
     def _look_at(self, line: str) -> None:
         super()._look_at(line)

@@ -251,7 +251,7 @@ class Child(Process):
         super().__init__(command, stdin, pass_fds)
         self._wait_ready()
         self.start_seconds = time.monotonic() - started
-        self.statsd_udp = self._address("statsd_udp")
+        self.statsd_udp = self.address("statsd_udp")
         self.udp_port = int(self.statsd_udp.rpartition(":")[2])
 
     def _read_stderr(self) -> None:
@@ -269,7 +269,8 @@ class Child(Process):
             self.stop()
             raise BenchError("a child did not get ready; its last words:\n" + self.last_words())
 
-    def _address(self, key: str) -> str:
+    def address(self, key: str) -> str:
+        """A place that it named when it was ready, as HOST:PORT."""
         found = re.search(rf"\b{key}=(\S+)", self._ready_line)
         if not found:
             raise BenchError(f"no {key}= in the ready line: {self._ready_line}")
@@ -338,7 +339,7 @@ class Daemon(Child):
     def __init__(self, *flags: str) -> None:
         ports = ("--statsd-udp", "127.0.0.1:0", "--http", "127.0.0.1:0")
         super().__init__(serve(*ports, *flags))
-        self.url = f"http://{self._address('http')}/metrics"
+        self.url = f"http://{self.address('http')}/metrics"
 
     def scrape(self) -> Scrape:
         """One plain scrape, in the text format."""
