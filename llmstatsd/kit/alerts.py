@@ -18,6 +18,10 @@ six hours.
 """
 
 
+STATE_SECONDS: Final = 600.0
+"""The least age at which a state file is called old: a disk may be slow for a while."""
+
+
 class Alert(NamedTuple):
     """`lasting` is how long `expr` has to hold before the alert fires.
 
@@ -247,7 +251,30 @@ def _daemon(config: Config) -> list[Alert]:
             "Scrapes of llmstatsd are slow",
             "A scrape of {{ $labels.instance }} takes {{ $value | humanizeDuration }}.",
         ),
+        Alert(
+            "ConfigReloadFailed",
+            "llmstatsd_config_reload_success == 0",
+            "5m",
+            "warning",
+            "llmstatsd failed to load its configuration anew",
+            "{{ $labels.instance }} goes on with the configuration of before.",
+        ),
+        Alert(
+            "StateNotWritten",
+            "time() - llmstatsd_state_last_write_timestamp_seconds"
+            f" > {number(_state_seconds(config))}",
+            "5m",
+            "warning",
+            "llmstatsd does not write its state file",
+            "The state of {{ $labels.instance }} was written {{ $value | humanizeDuration }} ago:"
+            " a crash loses what came since.",
+        ),
     ]
+
+
+def _state_seconds(config: Config) -> float:
+    """How old a state file is when several writings of it have not come about."""
+    return max(STATE_SECONDS, 3 * config.state.interval_seconds)
 
 
 def _data(config: Config) -> list[Alert]:
