@@ -8,7 +8,8 @@ in the next turn of the loop, so that no sender keeps the others waiting.
 import asyncio
 import select
 import socket
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
@@ -23,6 +24,12 @@ BACKLOG: Final = 1024
 
 DRAIN_SECONDS: Final = 2.0
 """Longest time at the end to take in what has been sent; senders that go on do not prolong it."""
+
+ACCEPTING_TURNS: Final = 3
+"""Turns of the loop after which a connection that it has accepted is known here: it takes one."""
+
+_UNACKED: Final = struct.Struct("=24xI")
+"""Where tcpi_unacked stands in struct tcp_info of linux/tcp.h."""
 
 FOREIGN: Final = "foreign"
 LIMIT: Final = "limit"
@@ -116,13 +123,23 @@ class TcpIntake:
             connection.go_on()
 
     async def stop(self) -> None:
-        """Take in what has been sent, for DRAIN_SECONDS at most, and close everything."""
+        """Take in what has been sent, for DRAIN_SECONDS at most, and close everything.
+
+        Who has connected by now is heard; then the listener is given up, so that whoever comes
+        later is refused, or waits where a service manager holds the listener for the next daemon.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_SECONDS
-        while self._bug is None and self._anything_waits() and loop.time() < deadline:  # noqa: ASYNC110
+        until = loop.time() + DRAIN_SECONDS
+        come = self._come() + _queued(self.listener)
+        while self._bug is None and self._come() < come and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for _ in range(ACCEPTING_TURNS):
             await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
+        self.listener.close()
+        while self._bug is None and self._anything_waits() and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.close()
         self._has_ended.set()
@@ -161,14 +178,13 @@ class TcpIntake:
         """Whether `feed` has raised, so that nothing is read until `go_on`."""
         return self._bug is not None
 
+    def _come(self) -> int:
+        """Connections taken or refused by now."""
+        return self.stats.accepted + sum(self.stats.refused.values())
+
     def _anything_waits(self) -> bool:
-        """Whether a connection waits to be accepted, or bytes to be read."""
-        poll = select.poll()
-        poll.register(self.listener, select.POLLIN)
-        for connection in self.connections:
-            if connection.descriptor >= 0:
-                poll.register(connection.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        """Whether a connection has bytes to be read."""
+        return _is_readable([each.descriptor for each in self.connections])
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -292,6 +308,27 @@ class _Connection(asyncio.BufferedProtocol):
         elif self._transport is not None:
             self._intake.stats.idle += 1
             self._transport.close()
+
+
+def _queued(listener: socket.socket) -> int:
+    """Connections that wait to be accepted; of some 1 where the system does not tell how many.
+
+    Linux tells it of a listener as tcpi_unacked of struct tcp_info (tcp_get_info, net/ipv4/tcp.c).
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return int(_is_readable([listener.fileno()]))
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.size)
+    (queued,) = _UNACKED.unpack(info)
+    return int(queued)
+
+
+def _is_readable(descriptors: Iterable[int]) -> bool:
+    """Whether one of them has something to be taken at once; negative ones are closed."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def bind(host: str, port: int) -> socket.socket:
