@@ -4,9 +4,7 @@ No path is exempt from the password, the health checks neither: so does exporter
 """
 
 import logging
-import time
-from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -15,9 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmstatsd.web.app import RELOAD_PATH, WebStats
 from llmstatsd.web.passwords import Passwords
 from llmstatsd.web.security import OPEN, Security
-
-LOG_SECONDS: Final = 60.0
-"""Refusals of one reason are logged at most this often; every one is counted."""
 
 _READS: Final = frozenset({"GET", "HEAD"})
 _RELOADS: Final = frozenset({"POST", "PUT"})
@@ -35,20 +30,18 @@ logger = logging.getLogger("llmstatsd")
 
 
 class Refusals:
-    """Counts refused requests by reason in `stats`, and logs each reason at a bounded rate."""
+    """Counts refused requests by reason in `stats`, and logs them; the log bounds each reason."""
 
     def __init__(self, stats: WebStats) -> None:
         self._stats = stats
-        self._logged: dict[str, float] = {}
 
     def add(self, reason: str, text: str) -> None:
         """Counts one; `reason` is one of app.REFUSED_REASONS, `text` says more in the log."""
         self._stats.refused[reason] += 1
-        now = time.monotonic()
-        if now - self._logged.get(reason, -LOG_SECONDS) >= LOG_SECONDS:
-            self._logged[reason] = now
-            count = self._stats.refused[reason]
-            logger.warning("web requests refused as %s: %d, the last: %s", reason, count, text)
+        count, about = self._stats.refused[reason], {"about": reason}
+        logger.warning(
+            "web requests refused as %s: %d, the last: %s", reason, count, text, extra=about
+        )
 
 
 class Guard:
@@ -66,16 +59,35 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what goes no further, and hands on the rest."""
-        headers = Headers(scope=scope)
-        changed = self._headers
+        safe = self._safe(send)
+        answer = await self._refusal(scope, Headers(scope=scope))
+        await (answer or self._app)(scope, receive, safe)
 
+    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 503 to a request on a connection too many, whatever it asks."""
+        self._refusals.add("limit", f"from {(scope.get('client') or ['?'])[0]}")
+        answer = PlainTextResponse("too many connections", 503, headers={"Connection": "close"})
+        await answer(scope, receive, self._safe(send))
+
+    def with_headers(self, raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer with those that every answer has."""
+        headers = MutableHeaders(raw=list(raw))
+        for name, text in _HEADERS.items():
+            headers.setdefault(name, text)
+        for name, text in self._headers.items():
+            if text:
+                headers[name] = text
+            else:
+                del headers[name]
+        return headers.raw
+
+    def _safe(self, send: Send) -> Send:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_headers(message, changed)
+                message["headers"] = self.with_headers(message["headers"])
             await send(message)
 
-        answer = await self._refusal(scope, headers)
-        await (answer or self._app)(scope, receive, send_safely)
+        return send_safely
 
     async def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
         """The answer to a request that goes no further; the costly question comes last."""
@@ -102,18 +114,6 @@ class Guard:
                 also = {"WWW-Authenticate": 'Basic realm="llmstatsd", charset="UTF-8"'}
                 return PlainTextResponse("a user and a password are needed", 401, headers=also)
         return None
-
-
-def _add_headers(message: MutableMapping[str, Any], changed: Any) -> None:
-    headers = MutableHeaders(raw=message["headers"])
-    for name, text in _HEADERS.items():
-        headers.setdefault(name, text)
-    for name, text in changed.items():
-        if text:
-            headers[name] = text
-        else:
-            del headers[name]
-    message["headers"] = headers.raw
 
 
 def _has_body(headers: Headers) -> bool:

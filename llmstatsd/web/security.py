@@ -99,6 +99,12 @@ class Security:
     users: Mapping[str, bytes] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is answered without a password or a certificate."""
+        asks = self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
+        return asks or bool(self.users)
+
 
 OPEN: Final = Security()
 

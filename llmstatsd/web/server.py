@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import h11
@@ -36,6 +37,9 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 REFUSED_CONNECTIONS: Final = 64
 """Connections over the limit that may stay to be told 503; any further one is closed at once."""
+
+EARLY_BYTES: Final = 1 << 19
+"""Most bytes kept of a client until its handshake is looked at: two reads of uvloop's TLS."""
 
 PROBE_SECONDS: Final = 5.0
 """How long a connection of our own may wait to be taken."""
@@ -160,9 +164,9 @@ def _reason(error: OSError) -> str:
 class _Config(uvicorn.Config):
     """uvicorn without what belongs to the daemon: loop, logging, signals, environment."""
 
-    def __init__(self, app: ASGIApp, http: Http, refusals: Refusals) -> None:
+    def __init__(self, guard: Guard, http: Http, refusals: Refusals) -> None:
         super().__init__(
-            app,
+            guard,
             http=_Door,
             ws="none",
             lifespan="off",
@@ -174,10 +178,10 @@ class _Config(uvicorn.Config):
             server_header=False,
             workers=1,
             backlog=BACKLOG,
-            limit_concurrency=http.connections + 1,  # uvicorn refuses on reaching it
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=http.header_bytes,
         )
+        self.guard = guard
         self.limits = http
         self.refusals = refusals
         self.security = OPEN
@@ -187,9 +191,14 @@ class _Config(uvicorn.Config):
         """Connections without a request under way, the longest waiting first."""
 
     def make_room(self, connections: set[Any]) -> None:
-        """Over the limit, lets go of who has waited longest: silence starves no scraper."""
-        while len(connections) > self.limits.connections and self.waiting:
-            oldest = next(iter(self.waiting))
+        """Over the limit, lets go of who has waited longest: silence starves no scraper.
+
+        Where doors are shut, who has been let in stays: no stranger takes their place.
+        """
+        while len(connections) > self.limits.connections:
+            oldest = next((each for each in self.waiting if not each.is_known), None)
+            if oldest is None:
+                return
             del self.waiting[oldest]
             connections.discard(oldest)
             self.refusals.add("idle", "the connection that was silent for longest")
@@ -224,9 +233,13 @@ class _Framing(h11.Connection):
     def __init__(self, header_bytes: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=header_bytes)
         self.transport: asyncio.Transport
+        self.has_served = False
+        """Whether a request was answered by what it asked for."""
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
         """What is left to be written: nothing of a body's data."""
+        if isinstance(event, h11.Response) and event.status_code == HTTPStatus.OK:
+            self.has_served = True
         if not isinstance(event, h11.Data):
             return super().send(event)
         self.transport.writelines(self.send_with_data_passthrough(event) or ())
@@ -237,11 +250,12 @@ class _Door(asyncio.Protocol):
     """A connection until its TLS is agreed on; then, or without TLS at once, a `_Connection`.
 
     The context is taken when a client comes, so that a new one holds for whoever comes next.
-    What arrives between the handshake and the turn of the task that waits for it is kept here: at
-    most what the transport reads at once.
+    What arrives between the handshake and the turn of the task that waits for it is kept here, at
+    most EARLY_BYTES.
     """
 
     transport: asyncio.Transport
+    is_known: Final = False
 
     def __init__(
         self,
@@ -288,6 +302,10 @@ class _Door(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
+        if len(self._early) + len(data) > EARLY_BYTES:
+            self._is_lost = True
+            self._refuse("too much before an answer")
+            return
         self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -368,10 +386,18 @@ class _Connection(H11Protocol):
         self._phase: object = None
         self._deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody showed a password or a certificate here, and was let in."""
+        return self._framing.has_served and self.config.security.is_closed
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Over the limit it is told so, and takes the place of none that was there before."""
         super().connection_made(transport)
         self._framing.transport = transport
         self.config.make_room(self.connections)
+        if len(self.connections) > self._limits.connections:
+            self.app = self.config.guard.turn_away
         if len(self.connections) > self._limits.connections + REFUSED_CONNECTIONS:
             transport.abort()
         self._watch()
@@ -402,9 +428,21 @@ class _Connection(H11Protocol):
         """Answers broken headers; a broken body comes when an answer is already under way."""
         self.config.refusals.add("headers", f"from {self.client and self.client[0]}")
         if self.conn.our_state is h11.IDLE:
-            super().send_400_response(msg)
+            self._answer_400(msg)
         else:
             self.transport.abort()
+
+    def _answer_400(self, text: str) -> None:
+        """As uvicorn does, with the headers that every answer has."""
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        headers = self.config.guard.with_headers(own)
+        for event in (
+            h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers),
+            h11.Data(data=text.encode("ascii")),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()

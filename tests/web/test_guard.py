@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import socket
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from llmstatsd.web import security
 from llmstatsd.web.passwords import REMEMBERED, Passwords
 from llmstatsd.web.security import Security
+from llmstatsd.web.server import EARLY_BYTES, _Door
 from tests.certificates import DAY, NOW, Authority, Pair
-from tests.web.conftest import DEADLINE_SECONDS, Site, StartSite
+from tests.web.conftest import DEADLINE_SECONDS, FakeExposition, Site, StartSite
 
 USERS = {"alice": bcrypt.hashpw(b"right", bcrypt.gensalt(4))}
 HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -339,3 +341,54 @@ async def test_the_page_of_another_site_reloads_nothing(
     site = await start_site(reload=reload)
     assert (await post_reload(site, **headers)).status_code == 403
     assert site.stats.refused["origin"] == 1
+
+
+async def test_who_was_let_in_outlasts_strangers_whatever_they_do(start_site: StartSite) -> None:
+    gate = asyncio.Event()
+
+    def pieces() -> Iterator[bytes]:
+        while not gate.is_set():
+            yield b"# more\n"
+
+    site = await start_site(FakeExposition(pieces), Security(users=USERS), connections=2)
+    ask = (
+        b"GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: "
+        + basic("alice:right")["authorization"].encode()
+        + b"\r\n\r\n"
+    )
+    known, busy = await site.connect(), await site.connect()
+    known.send(ask % b"/-/healthy")
+    assert (await known.answer()).startswith(b"HTTP/1.1 200 ")
+    for _ in range(5):  # one after the other takes the place of the silent one before
+        busy = await site.connect()
+    busy.send(ask % b"/metrics")
+    assert (await busy.head()).startswith(b"HTTP/1.1 200 ")
+    for _ in range(5):  # now there is none
+        late = await site.connect()
+        late.send(ask % b"/-/healthy")
+        assert (await late.rest()).startswith(b"HTTP/1.1 503 ")
+    known.send(ask % b"/-/healthy")
+    assert (await known.answer()).startswith(b"HTTP/1.1 200 ")
+    gate.set()
+
+
+async def test_a_client_that_says_too_much_before_its_handshake_is_looked_at_is_let_go(
+    start_site: StartSite,
+) -> None:
+    site = await start_site()
+    server = site.server._server
+    refused = site.stats.refused
+    door = _Door(site.server._config, server.server_state, {}, asyncio.get_running_loop())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        door.transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, sock=ours
+        )
+        for _ in range(EARLY_BYTES // 1024):
+            door.data_received(bytes(1024))
+        assert not door.transport.is_closing()
+        assert refused["tls"] == 0
+        door.data_received(b"x")
+        assert door.transport.is_closing()
+        assert refused["tls"] == 1
+        assert len(door._early) == EARLY_BYTES

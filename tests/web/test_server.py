@@ -282,6 +282,27 @@ async def test_one_request_over_the_limit_is_told_503(start_site: StartSite) -> 
         assert (await client.chunked()).endswith(b"last 1\n")
 
 
+async def test_answers_of_the_server_itself_have_the_headers_of_all_others(
+    start_site: StartSite,
+) -> None:
+    site = await start_site(FakeExposition(endless), connections=1)
+    wrong = await site.connect()
+    wrong.send(b"nonsense\r\n\r\n")
+    answers = [await wrong.rest()]
+    busy = await site.connect()
+    busy.send(SCRAPE)
+    await busy.head()
+    late = await site.connect()
+    late.send(HEALTHY)
+    answers.append(await late.rest())
+    assert [answer.split()[1] for answer in answers] == [b"400", b"503"]
+    for answer in answers:
+        assert b"x-content-type-options: nosniff" in answer.lower()
+        assert b"content-security-policy: default-src 'none'" in answer.lower()
+        assert b"cache-control: no-store" in answer.lower()
+    assert site.stats.refused["limit"] == 1
+
+
 async def test_connections_far_over_the_limit_are_closed_at_once(start_site: StartSite) -> None:
     site = await start_site(FakeExposition(endless), connections=1)
     busy = await site.connect()
@@ -416,6 +437,8 @@ async def wait_until_refused(host: str, port: int) -> None:
                 _, writer = await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:  # it was in the queue when the listener was closed
+                continue
             writer.close()
             await asyncio.sleep(0.01)
 
