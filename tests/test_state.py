@@ -25,6 +25,7 @@ from llmstatsd.series.store import Store
 from llmstatsd.state import Found, Head, StateFile, StateLockedError, encoded
 from llmstatsd.wire import Dialect
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
+from tests.tools import cannot
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +370,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         check=False,
     )
     if made.returncode:
-        pytest.skip(f"no file system may be mounted here: {made.stderr.decode().strip()}")
+        cannot(f"no file system may be mounted here: {made.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 

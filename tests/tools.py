@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -12,9 +13,13 @@ def tool(name: str, package: str | None = None) -> str:
     `package` is Debian's, unless it is called as the program.
     """
     path = shutil.which(name)
-    if path:
-        return path
-    missing = f"{name} is missing (Debian's package {package or name})"
+    if not path:
+        cannot(f"{name} is missing (Debian's package {package or name})")
+    return path
+
+
+def cannot(why: str) -> NoReturn:
+    """Skip a test that cannot run here, or with REQUIRE_TOOLS in the environment fail it."""
     if os.environ.get("REQUIRE_TOOLS"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+        pytest.fail(why)
+    pytest.skip(why)

@@ -6,11 +6,14 @@ more. Who sends to a full one waits, or is told EAGAIN: nothing is ever dropped 
 """
 
 import errno
+import fcntl
 import grp
 import os
 import socket
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,11 @@ from llmstatsd.intake.sockets import (
 
 QUEUE_DATAGRAMS: Final = 512
 """Queue that is reckoned with at the least: the kernel's default is 10, that of systemd 512."""
+
+LOCK_SECONDS: Final = 2.0
+"""Longest wait for another daemon that replaces a socket: nobody else can hold a start up."""
+
+LOCK_STEP_SECONDS: Final = 0.01
 
 _QUEUE_SYSCTL: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 
@@ -108,8 +116,38 @@ def _bind(bound: socket.socket, path: str) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        _remove_stale(path)
-        bound.bind(path)
+        with _alone_in(Path(path).parent):
+            _remove_stale(path)
+            bound.bind(path)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one that replaces a socket in a folder, unless that takes LOCK_SECONDS.
+
+    Of two daemons that find the same stale file, one could remove the socket of the other. The lock
+    is the folder's own, so no file is left behind, and gone with the process.
+    """
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be written to and not read
+        yield
+        return
+    try:
+        until = time.monotonic() + LOCK_SECONDS
+        while not _is_locked(lock) and time.monotonic() < until:
+            time.sleep(LOCK_STEP_SECONDS)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _remove_stale(path: str) -> None:
