@@ -170,6 +170,21 @@ def test_lines_over_tcp_are_counted_however_they_are_cut(start_daemon: StartDaem
     assert daemon.value("llmstatsd_received_bytes_total") == 0
 
 
+def test_no_sender_is_ever_answered(start_daemon: StartDaemon, path: str, tmp_path: Path) -> None:
+    daemon = start_daemon("--statsd-unix", path, "--statsd-tcp", "127.0.0.1:0")
+    with connected(daemon) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as file:
+        file.bind(str(tmp_path / "sender.sock"))
+        file.connect(path)
+        for sender, end in ((daemon.sender, b""), (file, b""), (stream, b"\n")):
+            for line in (b"llm_fallback_total:1|c", b"nonsense", b"{}", b"GET / HTTP/1.0"):
+                sender.send(line + end)
+        daemon.wait_for_value(12, "llmstatsd_lines_total")
+        for sender in (daemon.sender, file, stream):
+            sender.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sender.recv(1)
+
+
 def test_a_tcp_client_reaches_the_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--statsd-tcp", "127.0.0.1:0")
     client = TCPStatsClient(*tcp_address(daemon))
