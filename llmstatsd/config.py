@@ -298,6 +298,14 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrent_scrapes: Annotated[
         int, Meta(ge=1, le=64, description="Scrapes under way at once; further ones wait.")
     ] = 8
+    streams: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Live pages and terminals at once; one more is answered 503.",
+        ),
+    ] = 16
     security_file: Annotated[
         FilePath,
         Meta(

@@ -27,6 +27,7 @@ from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
 from llmstatsd.intake.senders import Senders, is_loopback
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.live.answers import Answers
 from llmstatsd.notify import Notifier
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
@@ -36,6 +37,7 @@ from llmstatsd.state import StateFile, StateLockedError
 from llmstatsd.telemetry import Telemetry
 from llmstatsd.threads import in_thread
 from llmstatsd.web import security
+from llmstatsd.web.api import Api, Ticks
 from llmstatsd.web.app import WebStats, create_app
 from llmstatsd.web.server import WebServer
 from llmstatsd.wire.statsd import Dialect
@@ -58,7 +60,7 @@ SWEEPS_PER_IDLE_TIME: Final = 60
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-_ENDLESS: Final = ("time", "status", "watchdog")
+_ENDLESS: Final = ("time", "look", "status", "watchdog")
 """Tasks that end by being cancelled."""
 
 logger = logging.getLogger("llmstatsd")
@@ -125,6 +127,8 @@ class Daemon:
         self._exposition = exposition = Exposition(
             self._store, list(self._collectors()), renderers.renderers(twin.name)
         )
+        self._answers = Answers(self._telemetry, lambda: self._config, lambda: self._is_ready)
+        self._ticks = Ticks()
         app = create_app(
             exposition,
             is_ready=lambda: self._is_ready,
@@ -133,6 +137,7 @@ class Daemon:
             concurrent_scrapes=config.http.concurrent_scrapes,
             reload=self.reload if config.http.reload else None,
             end_of_memory=lambda: self._store.stop_growing(),
+            further=Api(self._answers, self._ticks, config.http.streams).routes(),
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:
@@ -206,6 +211,7 @@ class Daemon:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
             loop.add_signal_handler(signal.SIGHUP, self._reloads.begin)
         await self._restore()
+        self._answers.begin()
         await self._intake.start()
         if self._tcp is not None:
             await self._tcp.start()
@@ -215,6 +221,7 @@ class Daemon:
             asyncio.create_task(self._take_in(), name="intake"),
             asyncio.create_task(self._web.serve(), name="web"),
             asyncio.create_task(self._keep_time(), name="time"),
+            asyncio.create_task(self._look(), name="look"),
         ]
         if self._notifier.is_heard:
             tasks.append(asyncio.create_task(self._tell_status(), name="status"))
@@ -389,6 +396,7 @@ class Daemon:
         self._has_portable.set()
         if self._keeper is not None:
             self._keeper.end()
+        self._ticks.end()
         self._web.stop()
         for task in tasks:
             if task.get_name() in _ENDLESS:
@@ -491,6 +499,14 @@ class Daemon:
                 collect_at = now + garbage.FULL_COLLECTION_SECONDS
                 garbage.collect()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _look(self) -> None:
+        """Read once a second what the page and the API show."""
+        while True:
+            for _ in self._answers.sample():
+                await asyncio.sleep(0)
+            self._ticks.pass_on()
+            await asyncio.sleep(self._answers.seconds_to_next())
 
     async def _tell_status(self) -> None:
         """What `systemctl status` shows."""

@@ -221,7 +221,7 @@ class Telemetry(Collector):
         )
 
     def _cardinality(self) -> Iterator[Metric]:
-        families = _shown(self.store)
+        families = shown(self.store)
         yield _label_sets(families)
         yield _gauge(
             "label_sets_limit", "Budget of label sets per series.", self.store.limits.label_sets
@@ -293,7 +293,7 @@ class Telemetry(Collector):
         )
 
 
-def _shown(store: Store) -> list[Family]:
+def shown(store: Store) -> list[Family]:
     """The documented series in use, and of the undeclared ones those that fold most."""
     used = [family for family in list(store.families.values()) if family.cells]
     undeclared = [family for family in used if family.name not in CATALOG]

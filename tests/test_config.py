@@ -100,6 +100,7 @@ OTHER_TEXTS = {
     "http.gzip_level": "9",
     "limits.labels_per_series": "3",
     "http.concurrent_scrapes": "2",
+    "http.streams": "2",
     "http.reload": "true",
     "log.format": "json",
     "log.level": "error",

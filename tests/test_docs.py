@@ -22,6 +22,7 @@ from llmstatsd.series.store import Store
 from llmstatsd.telemetry import Telemetry
 from llmstatsd.web.app import WebStats
 from llmstatsd.wire import Dialect, Parsed, parse_datagram
+from llmstatsd.wire.reasons import MEANINGS, REASONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -154,6 +155,14 @@ def test_the_index_names_every_page() -> None:
     for index in [page for page in named if page.name == "README.md"]:
         named |= {page for page in linked(index) if page.parent == index.parent}
     assert {page for page in PAGES if page.is_relative_to(DOCS)} - named == {DOCS / "README.md"}
+
+
+def test_the_reasons_of_refusals_are_explained_as_the_api_does() -> None:
+    page = (DOCS / "reference" / "wire.md").read_text()
+    for reason, meaning in MEANINGS.items():
+        escaped = meaning.replace("|", r"\|")
+        assert f"| `{reason}` | {escaped} |" in page
+    assert set(MEANINGS) == set(REASONS)
 
 
 def test_the_code_map_names_every_module_and_no_other() -> None:

@@ -9,7 +9,7 @@ What is made is sent at once, while it lies in the processor's cache, and never 
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -127,13 +127,14 @@ def create_app(
     concurrent_scrapes: int = CONCURRENT_SCRAPES,
     reload: Callable[[], Awaitable[str | None]] | None = None,
     end_of_memory: Callable[[], None] = _nothing,
+    further: Sequence[Route] = (),
 ) -> Starlette:
     """The application that serves `exposition`; it fills `stats` and needs no lifespan events.
 
     `is_ready` decides between 200 and 503 on `/-/ready`; `gzip_level` gives zlib's, 1 to 9, see
     `compression`. Scrapes over `concurrent_scrapes` wait. `reload` loads the configuration anew and
     gives None, or the text why it failed; without it there is no `/-/reload`. `end_of_memory` is
-    called when there is none for a scrape, which then fails.
+    called when there is none for a scrape, which then fails. `further` routes come after its own.
     """
     scrapes = _Scrapes(exposition, gzip_level, stats, concurrent_scrapes, end_of_memory)
 
@@ -156,7 +157,7 @@ def create_app(
     ]
     if reload is not None:
         routes.append(_reload_route(reload))
-    app = Starlette(routes=routes)
+    app = Starlette(routes=[*routes, *further])
     app.router.redirect_slashes = False  # /metrics/ is an unknown path, not a detour
     return app
 

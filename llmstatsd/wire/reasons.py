@@ -42,6 +42,30 @@ SERIES_REASONS: Final = (TYPE_CONFLICT, NAME_CLASH, RESERVED_NAME, NAME_BUDGET, 
 
 REASONS: Final = WIRE_REASONS + SERIES_REASONS
 
+MEANINGS: Final = {
+    MALFORMED: "it has no shape `name:value|type`, or a bad header of an event or a service check",
+    BAD_NAME: "the name is empty, or nothing valid is left of it",
+    BAD_VALUE: "the value is empty, or no number by the grammar",
+    NOT_FINITE: "the value is a NaN or an infinity, or of a magnitude over 1e280",
+    BAD_RATE: "the rate is no number by the grammar, not finite, or outside 1e-9 to 1",
+    BAD_TYPE: "the type is empty or unknown",
+    NEGATIVE: "a counter, timer, histogram or distribution has a negative value",
+    MIXED_TAGS: "it has tags in two styles",
+    INVALID_UTF8: "some byte of it is not UTF-8",
+    BAD_EVENT: "it starts with `{` and is no valid event",
+    EVENT_NOT_FINAL: 'it is an Ollama chunk with `"done": false`',
+    TYPE_CONFLICT: "the series exists with another type",
+    NAME_CLASH: "its samples would have the names of another series' samples, as gauge `x_count`"
+    " beside histogram `x`",
+    RESERVED_NAME: "the name is undeclared and starts with `llmstatsd_`, `process_` or `python_`,"
+    " or is one that Prometheus gives itself (`up`, `scrape_duration_seconds` and its like)",
+    NAME_BUDGET: "the name is undeclared, and there are as many undeclared names as the limit"
+    " allows",
+    OUT_OF_MEMORY: "there was no memory left for it (`RLIMIT_AS`); from then on the lines of the"
+    " exposition stay as many as they are, and what would be new folds into `other`",
+}
+"""What a line is refused for: "the line is refused because ..."."""
+
 UNKNOWN_FIELD: Final = "unknown_field"
 TAG_WITHOUT_VALUE: Final = "tag_without_value"
 RATE_IGNORED: Final = "rate_ignored"

@@ -1,0 +1,501 @@
+"""The documents of the API, version 1: what the page, `llmstatsd top` and scripts are shown.
+
+A struct here is a document, and docs/reference/api.md describes each field; fields may be added,
+those that are there keep their names and meanings. Times are Unix time in seconds, durations
+seconds, and what is called a total was counted since the start of the first process whose state
+was kept.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from llmstatsd import __version__
+from llmstatsd.config import Config, options
+from llmstatsd.config import shown as in_short
+from llmstatsd.intake import sockets
+from llmstatsd.live.history import (
+    LONG_TICK_SECONDS,
+    MINUTES_TICKS,
+    Flow,
+    History,
+    Track,
+    Window,
+    quantile,
+)
+from llmstatsd.series.family import Family
+from llmstatsd.telemetry import HEAVIEST_SHARE, HEAVIEST_SHOWN, Telemetry, shown
+from llmstatsd.wire.reasons import MEANINGS
+
+VERSION: Final = 1
+"""Of all documents; it grows when a field changes its meaning or goes."""
+
+WindowName = Literal["5m", "1h"]
+
+RATE_SECONDS: Final = 10
+"""What is told per second is the mean over so many."""
+
+QUANTILE_TICKS: Final = 6
+"""Steps that the quantiles of one point are taken over, its own included: few calls say little."""
+
+REST: Final = None
+"""The model of the row for those beyond history.MODELS_LIMIT, and for what has no model."""
+
+
+class Figures(Struct, frozen=True):
+    """What came in during a window, of one model or of all; rates are those of the last seconds.
+
+    Quantiles and the mean are None where no duration came; `error_share` where no request did.
+    """
+
+    requests: float
+    requests_per_second: float
+    errors: float
+    errors_by_type: dict[str, float]
+    error_share: float | None
+    rate_limited: float
+    fallbacks: float
+    tokens: float
+    tokens_per_second: float
+    mean_seconds: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    p99_seconds: float | None
+
+
+class ModelFigures(Struct, frozen=True):
+    """One row: `model` is None for what is not told apart."""
+
+    model: str | None
+    figures: Figures
+
+
+class About(Struct, frozen=True):
+    """The process that answers."""
+
+    version: str
+    lane: str
+    is_ready: bool
+    started: float
+    uptime_seconds: float
+
+
+class Ladder(Struct, frozen=True):
+    """From datagrams to samples: what goes into a stage and does not come out is explained.
+
+    lines = accepted + refused + set aside. `kernel_dropped_datagrams` and the queue are None where
+    the kernel does not tell.
+    """
+
+    datagrams: int
+    datagrams_per_second: float
+    kernel_dropped_datagrams: int | None
+    kernel_dropped_per_second: float
+    refused_datagrams: dict[str, int]
+    lines: int
+    lines_per_second: float
+    accepted_lines: int
+    refused_lines: int
+    refused_lines_per_second: float
+    set_aside_lines: dict[str, int]
+    samples: int
+    receive_queue_bytes: int | None
+    receive_buffer_bytes: int
+    asked_receive_buffer_bytes: int
+    tcp_open_connections: int
+
+
+class Setting(Struct, frozen=True):
+    """An option in force."""
+
+    option: str
+    value: str
+    default: str
+    is_default: bool
+
+
+class Summary(Struct, frozen=True):
+    """`/api/v1/summary`: everything at a glance; models by requests, most first."""
+
+    version: int
+    time: float
+    window: WindowName
+    window_seconds: int
+    about: About
+    figures: Figures
+    models: list[ModelFigures]
+    ladder: Ladder
+
+
+class Settings(Struct, frozen=True):
+    """`/api/v1/settings`: the configuration in force; values as the file writes them, cut short."""
+
+    version: int
+    time: float
+    settings: list[Setting]
+    tables: list[str]
+
+
+class Point(Struct, frozen=True):
+    """What came in during one step; `counts` has one number more than there are `bounds`."""
+
+    time: float
+    requests: float
+    errors: dict[str, float]
+    tokens: float
+    counts: tuple[float, ...]
+    p50_seconds: float | None
+    p95_seconds: float | None
+    p99_seconds: float | None
+
+
+class Series(Struct, frozen=True):
+    """`/api/v1/series`: one model or all over time, the oldest point first, none left out."""
+
+    version: int
+    time: float
+    window: WindowName
+    model: str | None
+    step_seconds: int
+    quantile_seconds: int
+    bounds: tuple[float, ...]
+    points: list[Point]
+
+
+class Heavy(Struct, frozen=True):
+    """A value inside `other`, and about how many samples it sent there."""
+
+    value: str
+    samples: int
+
+
+class Label(Struct, frozen=True):
+    """A label of one series; `estimate` is None until it folds."""
+
+    label: str
+    values: int
+    values_limit: int
+    estimate: int | None
+    heaviest: list[Heavy]
+
+
+class OneCardinality(Struct, frozen=True):
+    """A series in use."""
+
+    series: str
+    type: str
+    label_sets: int
+    label_sets_limit: int
+    folded_samples: dict[str, int]
+    labels: list[Label]
+
+
+class Cardinality(Struct, frozen=True):
+    """`/api/v1/cardinality`: what is held, what may be, and what went into `other`."""
+
+    version: int
+    time: float
+    exposition_lines: int
+    exposition_lines_limit: int
+    undeclared_names: int
+    undeclared_names_limit: int
+    series: list[OneCardinality]
+
+
+class Reason(Struct, frozen=True):
+    """Why lines were refused; `last_line` is cut to 200 bytes, and None after a restart."""
+
+    reason: str
+    meaning: str
+    lines: int
+    last_line: str | None
+
+
+class Refused(Struct, frozen=True):
+    """`/api/v1/refused`: reasons that were met, most first, and oddities of accepted lines."""
+
+    version: int
+    time: float
+    reasons: list[Reason]
+    notes: dict[str, int]
+
+
+class Answers:
+    """Makes the documents from what the stages hold; the clock it reads is for people only."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        config: Callable[[], Config],
+        is_ready: Callable[[], bool],
+    ) -> None:
+        """`config` gives the configuration in force."""
+        self._telemetry = telemetry
+        self._config = config
+        self._is_ready = is_ready
+        self._started = time.time()
+        self._begun = time.monotonic()
+        self._rates = _Rates()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the history: what the store holds by now is nothing new."""
+        self.history = History(self._telemetry.store)
+
+    def seconds_to_next(self) -> float:
+        """Until the next reading is due, 0 to 1."""
+        return 1.0 - (time.monotonic() - self._begun) % 1.0
+
+    def sample(self) -> Iterator[None]:
+        """Read what is to be shown, in steps.
+
+        A reload that changes the buckets of request durations begins the history anew.
+        """
+        tick = int(time.monotonic() - self._begun)
+        if tick <= self.history.tick:
+            return
+        store = self._telemetry.store
+        if not self.history.follows(store):
+            self.begin()
+        yield from self.history.sample(store, tick)
+        self._rates.note(tick, self._counted())
+
+    def knows(self, model: str) -> bool:
+        """Whether there is something to show of a model."""
+        return model in self.history.models
+
+    def summary(self, window: WindowName = "5m") -> Summary:
+        """All models together, and each."""
+        history = self.history
+        rows = [
+            ModelFigures(model, self._figures(track, window))
+            for model, track in history.models.items()
+        ]
+        rows = [row for row in rows if row.figures.requests or row.figures.tokens]
+        rows.sort(key=lambda row: (-row.figures.requests, row.model))
+        rest = ModelFigures(REST, self._figures(history.rest, window))
+        if rest.figures.requests or rest.figures.tokens:
+            rows.append(rest)
+        return Summary(
+            VERSION,
+            time.time(),
+            window,
+            _seconds(window),
+            self._about(),
+            self._figures(history.all, window),
+            rows,
+            self._ladder(),
+        )
+
+    def settings(self) -> Settings:
+        """Every option, and the tables that hold something."""
+        config = self._config()
+        tables = [name for name in ("aliases", "pinned", "series") if getattr(config, name)]
+        return Settings(VERSION, time.time(), list(_settings(config)), tables)
+
+    def series(self, window: WindowName = "5m", model: str | None = None) -> Series:
+        """One model, or all; a model that is not known has nothing but zeros."""
+        track = self._track(model)
+        known = dict(self._window(track, window).points())
+        newest = self._newest(window)
+        steps = range(newest - _steps(window) + 1, newest + 1)
+        return self._series(window, model, [self._point(known, each, window) for each in steps])
+
+    def newest(self, window: WindowName = "5m", model: str | None = None) -> Series:
+        """The same with its last point alone."""
+        known = dict(self._window(self._track(model), window).points())
+        return self._series(window, model, [self._point(known, self._newest(window), window)])
+
+    def cardinality(self) -> Cardinality:
+        """Of the documented series in use, and of those others that fold most."""
+        store = self._telemetry.store
+        return Cardinality(
+            VERSION,
+            time.time(),
+            store.ledger.charged,
+            store.ledger.limit,
+            store.stats.undeclared_names,
+            store.limits.undeclared_names,
+            [self._one(family) for family in shown(store)],
+        )
+
+    def refused(self) -> Refused:
+        """Why lines were refused."""
+        lines = self._telemetry.hot_path.stats
+        met = [
+            Reason(reason, MEANINGS[reason], count, lines.refused_lines.get(reason))
+            for reason, count in lines.refused.items()
+            if count
+        ]
+        met.sort(key=lambda each: -each.lines)
+        notes = {note: count for note, count in lines.notes.items() if count}
+        return Refused(VERSION, time.time(), met, notes)
+
+    def _track(self, model: str | None) -> Track:
+        if model is None:
+            return self.history.all
+        return self.history.models.get(model) or Track(0)
+
+    def _window(self, track: Track, window: WindowName) -> Window:
+        return track.minutes if window == "5m" else track.hour
+
+    def _newest(self, window: WindowName) -> int:
+        return self.history.tick // _step_seconds(window)
+
+    def _series(self, window: WindowName, model: str | None, points: list[Point]) -> Series:
+        step = _step_seconds(window)
+        bounds = self.history.bounds
+        return Series(
+            VERSION, time.time(), window, model, step, step * QUANTILE_TICKS, bounds, points
+        )
+
+    def _point(self, known: Mapping[int, Flow], at: int, window: WindowName) -> Point:
+        step = _step_seconds(window)
+        began = time.time() - (time.monotonic() - self._begun)
+        flow = known.get(at, _NOTHING)
+        ticks = range(at - QUANTILE_TICKS + 1, at + 1)
+        recent = [known[tick].counts for tick in ticks if tick in known]
+        counts = [sum(column) for column in zip(*recent, strict=True)]
+        bounds = self.history.bounds
+        return Point(
+            began + at * step,
+            flow.requests,
+            flow.errors,
+            flow.tokens,
+            flow.counts,
+            *(quantile(share, bounds, counts) for share in (0.5, 0.95, 0.99)),
+        )
+
+    def _figures(self, track: Track, window: WindowName) -> Figures:
+        flow = self._window(track, window).total()
+        last = track.minutes.last(self.history.tick, RATE_SECONDS)
+        observed = sum(flow.counts)
+        return Figures(
+            requests=flow.requests,
+            requests_per_second=last.requests / RATE_SECONDS,
+            errors=flow.failed,
+            errors_by_type=flow.errors,
+            error_share=flow.failed / flow.requests if flow.requests else None,
+            rate_limited=flow.rate_limited,
+            fallbacks=flow.fallbacks,
+            tokens=flow.tokens,
+            tokens_per_second=last.tokens / RATE_SECONDS,
+            mean_seconds=flow.duration_sum / observed if observed else None,
+            p50_seconds=quantile(0.5, self.history.bounds, flow.counts),
+            p95_seconds=quantile(0.95, self.history.bounds, flow.counts),
+            p99_seconds=quantile(0.99, self.history.bounds, flow.counts),
+        )
+
+    def _about(self) -> About:
+        return About(
+            __version__,
+            self._telemetry.hot_path.lane,
+            self._is_ready(),
+            self._started,
+            time.monotonic() - self._begun,
+        )
+
+    def _counted(self) -> tuple[int, ...]:
+        lines = self._telemetry.hot_path.stats
+        memory = sockets.memory_of(self._telemetry.intake.sockets)
+        datagrams = lines.datagrams - self._telemetry.tcp.pieces
+        return datagrams, memory.drops if memory else 0, lines.lines, sum(lines.refused.values())
+
+    def _ladder(self) -> Ladder:
+        telemetry = self._telemetry
+        telemetry.hot_path.settle()
+        telemetry.intake.settle()
+        lines, own = telemetry.hot_path.stats, telemetry.intake.sockets
+        memory = sockets.memory_of(own)
+        datagrams, drops, received, refused = self._rates.per_second()
+        return Ladder(
+            datagrams=lines.datagrams - telemetry.tcp.pieces,
+            datagrams_per_second=datagrams,
+            kernel_dropped_datagrams=memory.drops if memory else None,
+            kernel_dropped_per_second=drops,
+            refused_datagrams={
+                "foreign": sum(each.stats.foreign for each in own),
+                "too_long": sum(each.stats.too_long for each in own),
+            },
+            lines=lines.lines,
+            lines_per_second=received,
+            accepted_lines=lines.accepted,
+            refused_lines=sum(lines.refused.values()),
+            refused_lines_per_second=refused,
+            set_aside_lines=dict(lines.set_aside),
+            samples=lines.samples,
+            receive_queue_bytes=memory.queued_bytes if memory else None,
+            receive_buffer_bytes=sum(each.buffer_bytes for each in own),
+            asked_receive_buffer_bytes=sum(each.asked_buffer_bytes for each in own),
+            tcp_open_connections=telemetry.tcp.open,
+        )
+
+    def _one(self, family: Family) -> OneCardinality:
+        limits = self._telemetry.store.limits
+        labels = [
+            Label(
+                label,
+                budget.held,
+                limits.label_values,
+                round(budget.estimate()) if budget.folded is not None else None,
+                []
+                if budget.heaviest is None
+                else [Heavy(*each) for each in budget.heaviest.top(HEAVIEST_SHOWN, HEAVIEST_SHARE)],
+            )
+            for label, budget in list(family.budgets.items())
+        ]
+        return OneCardinality(
+            family.name,
+            family.type,
+            len(family.cells),
+            limits.label_sets,
+            dict(family.folded),
+            labels,
+        )
+
+
+_NOTHING: Final = Flow(0.0, 0.0, 0.0, 0.0, 0.0, {}, ())
+
+
+class _Rates:
+    """What was counted at each of the last RATE_SECONDS ticks."""
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[int, tuple[int, ...]]] = []  # at most RATE_SECONDS + 1 of them
+
+    def note(self, tick: int, counted: tuple[int, ...]) -> None:
+        self._noted = [*self._noted[-RATE_SECONDS:], (tick, counted)]
+
+    def per_second(self) -> tuple[float, ...]:
+        if len(self._noted) < 2:
+            return (0.0,) * 4
+        (first, before), (last, now) = self._noted[0], self._noted[-1]
+        return tuple(
+            max(0, new - old) / (last - first) for old, new in zip(before, now, strict=True)
+        )
+
+
+def _step_seconds(window: WindowName) -> int:
+    return 1 if window == "5m" else LONG_TICK_SECONDS
+
+
+def _steps(window: WindowName) -> int:
+    return _seconds(window) // _step_seconds(window)
+
+
+def _seconds(window: WindowName) -> int:
+    return MINUTES_TICKS if window == "5m" else 3600
+
+
+def _settings(config: Config) -> Iterator[Setting]:
+    for option in options():
+        if not option.is_kit:
+            value = option.value(config)
+            yield Setting(
+                option.key,
+                in_short(value),
+                option.default_text,
+                value == option.default,
+            )

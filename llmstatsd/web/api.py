@@ -1,0 +1,193 @@
+"""The API, version 1, in JSON: what is there now, and a stream of it by server-sent events.
+
+Server-sent events: the HTML standard, section 9.2. A stream ends by itself after STREAM_SECONDS,
+below the deadline that every answer has, and a browser then opens the next one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+STREAM_SECONDS: Final = 50.0
+RETRY_MILLISECONDS: Final = 250
+"""After which a browser opens the next stream."""
+
+SELDOM_TICKS: Final = 5
+"""What changes slowly is sent with every fifth update."""
+
+MODEL_LENGTH_LIMIT: Final = 128
+"""As long as a label value may be."""
+
+WindowName = Literal["5m", "1h"]
+WINDOWS: Final = ("5m", "1h")
+
+
+class Answers(Protocol):
+    """Who makes the documents: `llmstatsd.live.answers.Answers`."""
+
+    def summary(self, window: WindowName, /) -> msgspec.Struct:
+        """Everything at a glance."""
+
+    def series(self, window: WindowName, model: str | None, /) -> msgspec.Struct:
+        """All points of a window."""
+
+    def newest(self, window: WindowName, model: str | None, /) -> msgspec.Struct:
+        """The last of them."""
+
+    def cardinality(self) -> msgspec.Struct:
+        """What label values make."""
+
+    def refused(self) -> msgspec.Struct:
+        """What was refused and why."""
+
+    def settings(self) -> msgspec.Struct:
+        """The configuration in force."""
+
+
+class Ticks:
+    """Wakes the streams once a second, and keeps what they all send: it is made once for all."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_over = False
+        self._next = asyncio.Event()
+        self._made: dict[object, bytes] = {}  # of this tick: as many as there are streams at most
+
+    def pass_on(self) -> None:
+        """There is something new."""
+        self.number += 1
+        self._made = {}
+        self._wake()
+
+    def end(self) -> None:
+        """End all streams."""
+        self.is_over = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Until there is something new, or the end."""
+        if not self.is_over:
+            await self._next.wait()
+
+    def once(self, key: object, make: Callable[[], bytes]) -> bytes:
+        """What `make` gives, made only once in a tick."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make()
+        return made
+
+
+class Api:
+    """The routes below /api/v1."""
+
+    def __init__(self, answers: Answers, ticks: Ticks, streams: int) -> None:
+        """`streams` are the most streams at once; one more is answered 503."""
+        self._answers = answers
+        self._ticks = ticks
+        self._left = streams
+
+    def routes(self) -> list[Route]:
+        """For the application."""
+        return [
+            Route("/api/v1/summary", self._answer(lambda window, _: self._answers.summary(window))),
+            Route("/api/v1/series", self._answer(self._answers.series)),
+            Route("/api/v1/cardinality", self._answer(lambda *_: self._answers.cardinality())),
+            Route("/api/v1/refused", self._answer(lambda *_: self._answers.refused())),
+            Route("/api/v1/settings", self._answer(lambda *_: self._answers.settings())),
+            Route("/api/v1/stream", self._stream),
+        ]
+
+    def _answer(
+        self, make: Callable[[WindowName, str | None], msgspec.Struct]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            try:
+                asked = _asked(request)
+            except ValueError as error:
+                return _problem(str(error), 400)
+            return Response(msgspec.json.encode(make(*asked)), media_type="application/json")
+
+        return respond
+
+    async def _stream(self, request: Request) -> Response:
+        try:
+            window, model = _asked(request)
+        except ValueError as error:
+            return _problem(str(error), 400)
+        if not self._left:
+            return _problem("too many streams are open", 503, {"Retry-After": "5"})
+        self._left -= 1
+        return _Stream(self._events(window, model), self._give_back)
+
+    def _give_back(self) -> None:
+        self._left += 1
+
+    async def _events(self, window: WindowName, model: str | None) -> AsyncIterator[bytes]:
+        """Who reads slowly misses updates, and never gets old ones."""
+        answers, ticks = self._answers, self._ticks
+        until = time.monotonic() + STREAM_SECONDS
+        yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        yield _made("series", answers.series, window, model)
+        yield _made("settings", answers.settings)
+        seldom_told = {"cardinality": answers.cardinality, "refused": answers.refused}
+        seldom = 0
+        while not ticks.is_over and time.monotonic() < until:
+            yield ticks.once(
+                ("summary", window), partial(_made, "summary", answers.summary, window)
+            )
+            yield ticks.once(
+                ("point", window, model), partial(_made, "point", answers.newest, window, model)
+            )
+            if ticks.number >= seldom:
+                seldom = ticks.number + SELDOM_TICKS
+                for name, make in seldom_told.items():
+                    yield ticks.once(name, partial(_made, name, make))
+            await ticks.wait()
+
+
+class _Stream(StreamingResponse):
+    """A stream that gives its place back however it ends."""
+
+    def __init__(self, events: AsyncIterator[bytes], give_back: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._give_back = give_back
+
+    async def __call__(self, *asgi: Any) -> None:
+        try:
+            await super().__call__(*asgi)
+        finally:
+            self._give_back()
+
+
+def _made(name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
+    """An event with the document that `make` gives."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(make(*asked)))
+
+
+def _asked(request: Request) -> tuple[WindowName, str | None]:
+    """What a query asks for; ValueError says what is wrong with it."""
+    query = request.query_params
+    for name in query:
+        if name not in ("window", "model"):
+            raise ValueError(f"unknown parameter {name[:40]!r}; there are window and model")
+    window, model = query.get("window", "5m"), query.get("model")
+    if window not in WINDOWS:
+        raise ValueError(f"window may be {' or '.join(WINDOWS)}")
+    if model is not None and not 0 < len(model) <= MODEL_LENGTH_LIMIT:
+        raise ValueError(f"model has 1 to {MODEL_LENGTH_LIMIT} characters")
+    return window, model  # type: ignore[return-value]
+
+
+def _problem(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"version": 1, "error": text}, status, headers=headers)

@@ -1,0 +1,197 @@
+"""The ring: what is kept of the documented series, in both twins."""
+
+import tracemalloc
+
+import pytest
+
+from llmstatsd.live import history
+from llmstatsd.live.history import HOUR_TICKS, MINUTES_TICKS, MODELS_LIMIT, History, quantile
+from llmstatsd.series import lanes
+from llmstatsd.series.limits import Limits
+from llmstatsd.series.store import Store
+from llmstatsd.wire.statsd import Dialect
+from tests import twins
+
+
+@pytest.fixture(params=twins.BOTH)
+def twin(request: pytest.FixtureRequest) -> lanes.Twin:
+    return twins.twin(request.param)
+
+
+class Fed:
+    """A store that is fed, and its history; each `tick` reads it for the next second."""
+
+    def __init__(self, twin: lanes.Twin) -> None:
+        self.twin = twin
+        self.renew()
+        self.history = History(self.store)
+
+    def renew(self) -> None:
+        self.store = Store(Limits(), instruments=self.twin.instruments)
+        self.hot_path = self.twin.hot_path(self.store, Dialect(), 1000)
+
+    def feed(self, *lines: str) -> None:
+        self.hot_path.feed("\n".join(lines).encode())
+
+    def tick(self, seconds: int = 1) -> None:
+        list(self.history.sample(self.store, self.history.tick + seconds))
+
+
+@pytest.fixture
+def one(twin: lanes.Twin) -> Fed:
+    return Fed(twin)
+
+
+CALL = (
+    "llm_request_total:1|c|#model:a,operation:chat",
+    "llm_request_duration_seconds:1500|ms|#model:a,operation:chat",
+    "llm_tokens_total:40|c|#model:a",
+)
+
+
+def test_what_came_is_kept_by_model_and_together(one: Fed) -> None:
+    one.feed(*CALL, "llm_request_total:2|c|#model:b,operation:chat")
+    one.feed("llm_error_total:1|c|#model:b,type:timeout", "llm_fallback_total:3|c")
+    one.feed("llm_rate_limit_exceeded_total:5|c|#model:b")
+    one.tick()
+    both, a, b = (
+        one.history.all.minutes.total(),
+        *(one.history.models[model].minutes.total() for model in "ab"),
+    )
+    assert (both.requests, a.requests, b.requests) == (3, 1, 2)
+    assert (both.tokens, a.tokens, b.tokens) == (40, 40, 0)
+    assert b.errors == both.errors == {"timeout": 1}
+    assert (b.failed, a.failed) == (1, 0)
+    assert (b.rate_limited, both.fallbacks, one.history.rest.minutes.total().fallbacks) == (5, 3, 3)
+    assert a.duration_sum == pytest.approx(1.5)
+    assert [at for at, count in enumerate(a.counts) if count] == [one.history.bounds.index(2.0)]
+
+
+def test_only_growth_counts_and_nothing_twice(one: Fed) -> None:
+    for _ in range(5):
+        one.feed(*CALL)
+        one.tick()
+        one.tick()
+    flow = one.history.models["a"].minutes.total()
+    assert (flow.requests, sum(flow.counts), flow.tokens) == (5, 5, 200)
+    points = list(one.history.models["a"].minutes.points())
+    assert [tick for tick, _ in points] == [1, 3, 5, 7, 9]
+    assert {point.requests for _, point in points} == {1}
+
+
+def test_what_the_store_held_before_is_nothing_new(one: Fed) -> None:
+    one.feed(*CALL)
+    one.history = History(one.store)
+    one.feed(*CALL)
+    one.tick()
+    assert one.history.all.minutes.total().requests == 1
+
+
+def test_five_minutes_and_an_hour_later_it_is_gone(one: Fed) -> None:
+    one.feed(*CALL)
+    one.tick()
+    one.tick(MINUTES_TICKS - 1)
+    assert one.history.all.minutes.total().requests == 1
+    one.tick()
+    minutes, hour = one.history.all.minutes, one.history.all.hour
+    assert (minutes.total().requests, hour.total().requests) == (0, 1)
+    assert set(minutes.total().counts) == {0}
+    one.tick(HOUR_TICKS * history.LONG_TICK_SECONDS)
+    assert hour.total().requests == 0
+    assert one.history.models == {}
+
+
+def test_durations_of_zero_are_seen_within_ten_seconds(one: Fed) -> None:
+    zero = "llm_request_duration_seconds:0|ms|#model:a,operation:chat"
+    one.feed(zero)
+    one.tick()
+    one.feed(zero)
+    for _ in range(history.LONG_TICK_SECONDS):
+        one.tick()
+    assert sum(one.history.all.minutes.total().counts) == 2
+
+
+def test_another_store_goes_on_without_a_jump(one: Fed) -> None:
+    one.feed(*CALL)
+    one.tick()
+    one.renew()
+    one.feed(*CALL * 7)  # what a reload carried over
+    assert one.history.follows(one.store)
+    one.tick()
+    one.feed(*CALL)
+    one.tick()
+    assert one.history.all.minutes.total().requests == 2
+
+
+def test_a_label_set_that_left_and_came_back_counts_from_zero(one: Fed) -> None:
+    one.feed(*CALL * 3)
+    one.tick()
+    for now in (1e6, 2e6, 3e6):
+        list(one.hot_path.expire(now))
+    assert not one.store.families["llm_request_total"].cells
+    one.feed(*CALL)
+    one.tick()
+    flow = one.history.all.minutes.total()
+    assert (flow.requests, sum(flow.counts)) == (4, 4)
+
+
+def test_models_over_the_limit_are_the_rest_until_there_is_a_place(one: Fed) -> None:
+    line = "llm_request_total:1|c|#model:m{},operation:chat"
+    one.feed(*[line.format(number) for number in range(MODELS_LIMIT + 3)])
+    one.tick()
+    assert len(one.history.models) == MODELS_LIMIT
+    assert one.history.rest.minutes.total().requests == 3
+    assert one.history.all.minutes.total().requests == MODELS_LIMIT + 3
+    one.tick(3600 + history.LONG_TICK_SECONDS)
+    one.feed("llm_request_total:1|c|#model:late,operation:chat")
+    one.tick()
+    assert list(one.history.models) == ["late"]
+
+
+def test_many_label_sets_are_read_over_several_seconds(
+    one: Fed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "CELLS_PER_READING", 10)
+    for number in range(25):
+        one.feed(f"llm_request_total:1|c|#model:a,operation:o{number}")
+    for _ in range(20):
+        one.tick()
+    assert one.history.all.minutes.total().requests == 25
+
+
+@pytest.mark.memory
+def test_memory_is_bounded(one: Fed) -> None:
+    """A busy hour of every model, in the smallest number of readings that fill each tick."""
+    line = "llm_request_total:1|c|#model:m{0},operation:o\nllm_tokens_total:7|c|#model:m{0}"
+    lines = [line.format(number) for number in range(MODELS_LIMIT)]
+    one.feed(*lines)
+    one.tick()
+    tracemalloc.start()
+    try:
+        for tick in range(2, 3600):
+            if tick > 3300 or tick % history.LONG_TICK_SECONDS == 0:
+                one.feed(*lines)
+                list(one.history.sample(one.store, tick))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    parts = (MODELS_LIMIT + 1) * (MINUTES_TICKS + HOUR_TICKS)
+    assert parts * 200 < size < parts * 400
+
+
+@pytest.mark.parametrize(
+    ("share", "counts", "expected"),
+    [
+        (0.5, (0, 0, 0), None),
+        (0.5, (2, 0, 0), 0.5),
+        (0.5, (1, 1, 0), 1.0),
+        (0.75, (1, 1, 0), 1.5),
+        (0.99, (0, 0, 4), 2.0),
+        (0.0, (1, 1, 1), 0.0),
+        (1.0, (1, 1, 0), 2.0),
+    ],
+)
+def test_quantiles_are_those_of_prometheus(
+    share: float, counts: tuple[float, ...], expected: float | None
+) -> None:
+    assert quantile(share, (1.0, 2.0), counts) == expected
