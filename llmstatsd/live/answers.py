@@ -7,7 +7,7 @@ was kept.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -297,16 +297,11 @@ class Answers:
 
     def series(self, window: WindowName = "5m", model: str | None = None) -> Series:
         """One model, or all; a model that is not known has nothing but zeros."""
-        track = self._track(model)
-        known = dict(self._window(track, window).points())
-        newest = self._newest(window)
-        steps = range(newest - _steps(window) + 1, newest + 1)
-        return self._series(window, model, [self._point(known, each, window) for each in steps])
+        return self._series(window, model, _steps(window))
 
     def newest(self, window: WindowName = "5m", model: str | None = None) -> Series:
         """The same with its last point alone."""
-        known = dict(self._window(self._track(model), window).points())
-        return self._series(window, model, [self._point(known, self._newest(window), window)])
+        return self._series(window, model, 1)
 
     def cardinality(self) -> Cardinality:
         """Of the documented series in use, and of those others that fold most."""
@@ -341,32 +336,35 @@ class Answers:
     def _window(self, track: Track, window: WindowName) -> Window:
         return track.minutes if window == "5m" else track.hour
 
-    def _newest(self, window: WindowName) -> int:
-        return self.history.tick // _step_seconds(window)
-
-    def _series(self, window: WindowName, model: str | None, points: list[Point]) -> Series:
-        step = _step_seconds(window)
-        bounds = self.history.bounds
+    def _series(self, window: WindowName, model: str | None, steps: int) -> Series:
+        step, bounds = _step_seconds(window), self.history.bounds
+        last = self.history.tick // step
+        points = list(self._points(self._track(model), window, range(last - steps + 1, last + 1)))
         return Series(
             VERSION, time.time(), window, model, step, step * QUANTILE_TICKS, bounds, points
         )
 
-    def _point(self, known: Mapping[int, Flow], at: int, window: WindowName) -> Point:
-        step = _step_seconds(window)
+    def _points(self, track: Track, window: WindowName, steps: range) -> Iterator[Point]:
+        step, bounds = _step_seconds(window), self.history.bounds
         began = time.time() - (time.monotonic() - self._begun)
-        flow = known.get(at, _NOTHING)
-        ticks = range(at - QUANTILE_TICKS + 1, at + 1)
-        recent = [known[tick].counts for tick in ticks if tick in known]
-        counts = [sum(column) for column in zip(*recent, strict=True)]
-        bounds = self.history.bounds
-        return Point(
-            began + at * step,
-            flow.requests,
-            flow.errors,
-            flow.tokens,
-            flow.counts,
-            *(quantile(share, bounds, counts) for share in (0.5, 0.95, 0.99)),
-        )
+        first = steps.start - QUANTILE_TICKS + 1
+        known = dict(self._window(track, window).since(first))
+        recent = [0.0] * (len(bounds) + 1)  # of the steps that quantiles are taken over
+        for at in range(first, steps.stop):
+            flow = known.get(at, _NOTHING)
+            for bucket, count in enumerate(flow.counts):
+                recent[bucket] += count
+            for bucket, count in enumerate(known.get(at - QUANTILE_TICKS, _NOTHING).counts):
+                recent[bucket] -= count
+            if at in steps:
+                yield Point(
+                    began + at * step,
+                    flow.requests,
+                    flow.errors,
+                    flow.tokens,
+                    flow.counts,
+                    *(quantile(share, bounds, recent) for share in (0.5, 0.95, 0.99)),
+                )
 
     def _figures(self, track: Track, window: WindowName) -> Figures:
         flow = self._window(track, window).total()

@@ -8,6 +8,7 @@ came takes no memory. No clock is read: a tick is a whole number of seconds that
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from llmstatsd.catalog import ERROR_TYPES
@@ -118,12 +119,15 @@ class Window:
 
     def add(self, tick: int, numbers: Numbers) -> None:
         """Add what came in during a tick, which is the newest one or a newer one."""
-        kept = array("f", numbers)  # as it is kept it is added, so that it can be taken out again
-        _add(self._total, kept)
-        if self._parts and self._parts[-1][0] == tick:
-            _add(self._parts[-1][1], kept)
-        else:
-            self._parts.append((tick, kept))
+        if not self._parts or self._parts[-1][0] != tick:
+            self._parts.append((tick, array("f", bytes(4 * len(self._total)))))
+        kept = self._parts[-1][1]
+        for at, number in enumerate(numbers):
+            if number:
+                before = kept[at]
+                kept[at] = before + number
+                # as it is kept, in 32 bits, so that taking it out again leaves nothing
+                self._total[at] += kept[at] - before
 
     def forget(self, now: int) -> None:
         """Forget what is too old at the tick `now`."""
@@ -146,16 +150,14 @@ class Window:
     def last(self, now: int, ticks: int) -> Flow:
         """What came in during the last `ticks` of them, `now` included."""
         total = [0.0] * len(self._total)
-        for tick, numbers in reversed(self._parts):
-            if tick <= now - ticks:
-                break
+        for _, numbers in takewhile(lambda part: part[0] > now - ticks, reversed(self._parts)):
             _add(total, numbers)
         return _flow(total)
 
-    def points(self) -> Iterator[tuple[int, Flow]]:
-        """Each tick in which something came, the oldest first."""
-        for tick, numbers in self._parts:
-            yield tick, _flow(numbers)
+    def since(self, first: int) -> list[tuple[int, Flow]]:
+        """Each tick in which something came, the oldest first, from the tick `first` on."""
+        late = takewhile(lambda part: part[0] >= first, reversed(self._parts))
+        return [(tick, _flow(numbers)) for tick, numbers in late][::-1]
 
 
 def _add(total: Any, numbers: Numbers) -> None:

@@ -74,7 +74,7 @@ def test_only_growth_counts_and_nothing_twice(one: Fed) -> None:
         one.tick()
     flow = one.history.models["a"].minutes.total()
     assert (flow.requests, sum(flow.counts), flow.tokens) == (5, 5, 200)
-    points = list(one.history.models["a"].minutes.points())
+    points = one.history.models["a"].minutes.since(0)
     assert [tick for tick, _ in points] == [1, 3, 5, 7, 9]
     assert {point.requests for _, point in points} == {1}
 
@@ -157,6 +157,20 @@ def test_many_label_sets_are_read_over_several_seconds(
     for _ in range(20):
         one.tick()
     assert one.history.all.minutes.total().requests == 25
+
+
+def test_sampled_lines_leave_nothing_behind(one: Fed) -> None:
+    for number in range(3 * history.LONG_TICK_SECONDS):
+        one.feed("llm_request_total:1|c|@0.3|#model:a,operation:chat", *CALL)
+        one.tick()
+        if not number:
+            one.tick(2)
+    one.tick(HOUR_TICKS * history.LONG_TICK_SECONDS - history.LONG_TICK_SECONDS)
+    last = one.history.all.hour.since(0)
+    total = one.history.all.hour.total()
+    assert last
+    assert total.requests == sum(flow.requests for _, flow in last)
+    assert total.tokens == sum(flow.tokens for _, flow in last)
 
 
 @pytest.mark.memory
