@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
     "keeper": {"series", "state"},
-    "live": {"", "catalog", "config", "intake", "live", "series", "telemetry", "wire"},
+    "live": {"", "address", "catalog", "config", "intake", "live", "series", "telemetry", "wire"},
     "logs": {"config"},
     "manual": {"", "cli", "config"},
     "reload": {"config", "series"},

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from llmstatsd import __version__
+from llmstatsd.address import Address
 from llmstatsd.config import Config, options
 from llmstatsd.config import shown as in_short
 from llmstatsd.intake import sockets
@@ -73,13 +74,14 @@ class ModelFigures(Struct, frozen=True):
 
 
 class About(Struct, frozen=True):
-    """The process that answers."""
+    """The process that answers; `statsd_udp` is the real HOST:PORT that it receives on."""
 
     version: str
     lane: str
     is_ready: bool
     started: float
     uptime_seconds: float
+    statsd_udp: str | None
 
 
 class Ladder(Struct, frozen=True):
@@ -387,12 +389,14 @@ class Answers:
         )
 
     def _about(self) -> About:
+        own = self._telemetry.intake.sockets
         return About(
             __version__,
             self._telemetry.hot_path.lane,
             self._is_ready(),
             self._started,
             time.monotonic() - self._begun,
+            next((str(Address(*each.address)) for each in own if each.transport == "udp"), None),
         )
 
     def _counted(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The ASGI application: `/metrics`, the health checks and a landing page.
+"""The ASGI application: `/metrics`, the health checks and the page.
 
 A scrape is made in steps of about a millisecond.
 Between two steps the event loop takes a turn, whatever the number of scrapes, so that the intake
@@ -8,12 +8,10 @@ What is made is sent at once, while it lies in the processor's cache, and never 
 
 import asyncio
 import time
-from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
@@ -22,10 +20,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Send
 
-from llmstatsd import __version__
 from llmstatsd.exposition.text import Format, negotiate
 from llmstatsd.threads import in_thread
 from llmstatsd.web.compression import compressor
+from llmstatsd.web.page import PAGE, PAGE_HEADERS
 
 BLOCK_BYTES: Final = 65536
 """Text is sent in blocks of at least this size: smaller ones cost more calls of the system."""
@@ -48,39 +46,7 @@ No block is made while more than 64 KiB (uvicorn's HIGH_WATER_LIMIT) wait for th
 a reader that does not read the process holds that and a block, whatever the size of the body.
 """
 
-_STYLE: Final = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
-code { background: #8882; padding: 0 .25em }
-"""
-
-_PAGE: Final = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>llmstatsd {__version__}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>llmstatsd {__version__}</h1>
-<p>One UDP datagram per LLM call in, Prometheus series out.</p>
-<ul>
-<li><a href="metrics"><code>/metrics</code></a>: the series, as Prometheus text or OpenMetrics</li>
-<li><a href="-/healthy"><code>/-/healthy</code></a>: 200 while the process answers</li>
-<li><a href="-/ready"><code>/-/ready</code></a>: 200 while datagrams are taken, else 503</li>
-</ul>
-</body>
-</html>
-"""
-
 _NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
-_PAGE_HEADERS: Final = _NO_SNIFFING | {
-    "Content-Security-Policy": (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class Source(Protocol):
@@ -138,8 +104,8 @@ def create_app(
     """
     scrapes = _Scrapes(exposition, gzip_level, stats, concurrent_scrapes, end_of_memory)
 
-    async def landing(_: Request) -> Response:
-        return HTMLResponse(_PAGE, headers=_PAGE_HEADERS)
+    async def page(_: Request) -> Response:
+        return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("ok", headers=_NO_SNIFFING)
@@ -150,7 +116,7 @@ def create_app(
         return PlainTextResponse("not ready", 503, headers=_NO_SNIFFING)
 
     routes = [
-        Route("/", landing),
+        Route("/", page),
         Route("/metrics", scrapes.respond),
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),

@@ -77,6 +77,7 @@ def test_the_summary_shows_what_was_sent(daemon: RunningDaemon) -> None:
     assert (ladder["accepted_lines"], ladder["refused_lines"]) == (41, 1)
     assert summary["about"]["is_ready"]
     assert summary["about"]["lane"] == daemon_lane(daemon)
+    assert summary["about"]["statsd_udp"] == f"127.0.0.1:{daemon.udp[1]}"
     wait_for("fallbacks", lambda: ask(daemon, "summary")["figures"]["fallbacks"] == 2 or None)
 
 
