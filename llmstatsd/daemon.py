@@ -137,7 +137,7 @@ class Daemon:
             concurrent_scrapes=config.http.concurrent_scrapes,
             reload=self.reload if config.http.reload else None,
             end_of_memory=lambda: self._store.stop_growing(),
-            further=Api(self._answers, self._ticks, config.http.streams).routes(),
+            further=Api(self._answers, self._ticks, config.http.streams, self._web_stats).routes(),
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:

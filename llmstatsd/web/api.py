@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from llmstatsd.web.app import WebStats
+
 STREAM_SECONDS: Final = 50.0
 RETRY_MILLISECONDS: Final = 250
 """After which a browser opens the next stream."""
@@ -91,11 +93,12 @@ class Ticks:
 class Api:
     """The routes below /api/v1."""
 
-    def __init__(self, answers: Answers, ticks: Ticks, streams: int) -> None:
-        """`streams` are the most streams at once; one more is answered 503."""
+    def __init__(self, answers: Answers, ticks: Ticks, streams: int, stats: WebStats) -> None:
+        """`streams` are the most streams at once; one more is answered 503, and counted."""
         self._answers = answers
         self._ticks = ticks
         self._left = streams
+        self._stats = stats
 
     def routes(self) -> list[Route]:
         """For the application."""
@@ -126,6 +129,7 @@ class Api:
         except ValueError as error:
             return _problem(str(error), 400)
         if not self._left:
+            self._stats.refused["streams"] += 1
             return _problem("too many streams are open", 503, {"Retry-After": "5"})
         self._left -= 1
         return _Stream(self._events(window, model), self._give_back)

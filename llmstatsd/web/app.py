@@ -36,7 +36,9 @@ TURN_SECONDS: Final = 0.001
 
 RELOAD_PATH: Final = "/-/reload"
 
-REFUSED_REASONS: Final = ("body", "headers", "idle", "limit", "method", "origin", "password", "tls")
+REFUSED_REASONS: Final = (
+    *("body", "headers", "idle", "limit", "method", "origin", "password", "streams", "tls"),
+)
 """Why the web turns a request or a connection away; the set is closed."""
 
 CONCURRENT_SCRAPES: Final = 8
