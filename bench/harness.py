@@ -336,9 +336,12 @@ def serve(*flags: str) -> list[str]:
 class Daemon(Child):
     """`python -m llmstatsd serve` on free loopback ports, with more flags as wanted."""
 
+    program: ClassVar[Sequence[str]] = ("-m", "llmstatsd")
+    """What Python runs; it takes the arguments of `llmstatsd`."""
+
     def __init__(self, *flags: str) -> None:
         ports = ("--statsd-udp", "127.0.0.1:0", "--http", "127.0.0.1:0")
-        super().__init__(serve(*ports, *flags))
+        super().__init__([sys.executable, *self.program, "serve", *ports, *flags])
         self.url = f"http://{self.address('http')}/metrics"
 
     def scrape(self) -> Scrape:

@@ -16,7 +16,14 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    sync_playwright,
+)
 from playwright.sync_api import expect as expect_at_once
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
@@ -28,8 +35,8 @@ expect = expect_at_once
 
 CALL = b'{"model":"gpt-4o","operation":"chat","duration_seconds":1.5,"tokens":40}'
 TIMEOUT = b'{"model":"llama3","operation":"chat","duration_seconds":30,"error":"timeout"}'
-PHONE = {"width": 360, "height": 740}
-DESKTOP = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 
 SCRIPT = "<script>window.isHacked=1</script>"
 IMAGE = "<img src=x onerror=window.isHacked=1>"
@@ -251,7 +258,9 @@ def test_hostile_values_are_text_and_break_nothing(daemon: RunningDaemon, look: 
     lines = seen.page.locator("#refused .line").all_inner_texts()
     assert any("#a:‹U+202E›" in line for line in lines)
     wide = seen.page.locator("#models").get_by_role("button", name=WIDE)
-    assert (wide.bounding_box() or {})["width"] < PHONE["width"]
+    box = wide.bounding_box()
+    assert box is not None
+    assert box["width"] < PHONE["width"]
     wide.click()
     wait_for_tile(seen, "requests", "1 in 5 minutes")
     assert not seen.is_wider_than_the_window()
