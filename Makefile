@@ -50,7 +50,7 @@ install: wheels ## install below PREFIX, and start the service: see docs/how-to/
 uninstall: ## remove what `make install` has installed, but configuration and state
 	@$(INSTALL) uninstall
 
-bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, some 40 minutes
+bench: install-dev ## measure throughput, scrapes, memory and start, on loopback, about an hour
 	@$(BIN)/python bench/throughput.py
 	@$(BIN)/python bench/peers.py
 	@$(BIN)/python bench/hostile.py
@@ -60,6 +60,7 @@ bench: install-dev ## measure throughput, scrapes, memory and start, on loopback
 	@$(BIN)/python bench/memory.py
 	@$(BIN)/python bench/start.py
 	@$(BIN)/python bench/client.py
+	@$(BIN)/python bench/live.py
 
 FUZZ_SECONDS ?= 600
 fuzz: build/fuzz ## compare both lanes under coverage-guided fuzzing, 10 minutes; needs clang

@@ -136,6 +136,21 @@ def test_throughput_counts_every_datagram_of_all() -> None:
     assert len(result["goals"]) == 4
 
 
+def test_the_live_view_is_measured_with_nobody_and_with_all_looking() -> None:
+    result = run(
+        "live.py",
+        *("--models=3", "--rounds=1", "--seconds=0.3", "--lines-per-second=2000"),
+        *("--updates=1", "--ticks=5", "--json=-"),
+    )
+    assert [each["state"] for each in result["shares"]] == ["rest", "fed"]
+    assert result["ring_bytes"] > 0
+    watchers = [each["watchers"] for each in result["watched"]]
+    assert watchers[:2] == ["nobody looks", "16 streams"]
+    assert all(each["sent"]["datagrams"] > 0 for each in result["watched"])
+    assert result["watched"][1]["told_bytes"] > 0
+    assert [len(each["seconds"]) for each in result["updates"]] == [1, 1]
+
+
 def told(rate_of: Callable[[float], tuple[float, float]]) -> search.Highest:
     """What a search finds when a load asked for at a rate sends and drops what a function says."""
     going = search.search()

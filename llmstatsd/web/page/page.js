@@ -137,17 +137,18 @@
         hadAny = true;
         failures = 0;
         heard = performance.now();
-        take(name, JSON.parse(event.data));
-        tell("live", "Live");
+        if (take(name, JSON.parse(event.data))) tell("live", "Live");
+        else tell("lost", "The daemon speaks another version than this page: load it anew");
       });
     }
     source.onerror = fail;
   }
 
   function take(name, document) {
-    if (document.version !== VERSION) return;
+    if (document.version !== VERSION) return false;
     receive[name](document);
     later();
+    return true;
   }
 
   function fail() {
@@ -174,7 +175,7 @@
     } catch {
       // As it was: nobody answers.
     }
-    if (source !== asked) return;
+    if (source !== asked || document.hidden) return;
     const [first, longest] = RETRY_MS[kind];
     const wait = Math.min(longest, first * 2 ** Math.min(failures, 10)) * (0.8 + 0.4 * Math.random());
     failures += 1;
@@ -902,9 +903,16 @@
   $("model").addEventListener("change", () => choose({ model: $("model").value }));
   $("values").addEventListener("toggle", later);
   document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  // A jump within the page leaves the address as it is, which keeps what is chosen.
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.('a[href^="#"]');
+    if (!target) return;
+    event.preventDefault();
+    const goal = $(target.hash.slice(1));
+    goal.tabIndex = -1;
+    goal.focus();
+  });
   window.addEventListener("hashchange", () => {
-    const isJump = document.getElementById(location.hash.slice(1));
-    if (isJump) return;
     const before = query().toString();
     readAddress();
     if (query().toString() !== before) choose({});
