@@ -6,13 +6,16 @@ COMPILED := $(wildcard llmstatsd/*.h llmstatsd/*/*.h llmstatsd/*/*.p[yx][xd])
 METADATA := setup.cfg pyproject.toml setup.py $(COMPILED) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz sanitize kit wheels install uninstall install-dev servers clean
+.PHONY: help run demo test check bench fuzz sanitize kit wheels install uninstall install-dev servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## start the daemon on its defaults: StatsD on 127.0.0.1:8125/udp, HTTP on :2112
 	@exec $(BIN)/llmstatsd serve
+
+demo: $(VENV)/.installed ## start a daemon and realistic calls, and say where to look; arguments in ARGS
+	@exec $(BIN)/llmstatsd demo $(ARGS)
 
 # Two processes: most tests wait for a daemon to start or to end. A file's tests stay together.
 test: install-dev servers client/node/node_modules ## run all tests; arguments for pytest in ARGS
@@ -95,6 +98,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(METADATA) | $(BIN)/python
+	@echo 'Installing into $(VENV): up to a minute the first time' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--editable client/python --editable .
 	@touch $@

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -153,6 +154,83 @@ def check(file: Path) -> None:
             click.echo(f"  {table}: {', '.join(names)}")
 
 
+class _Place(click.ParamType[address.Address]):
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> address.Address:
+        try:
+            return address.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@main.command()
+@click.option(
+    "--config",
+    "path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A TOML file for the daemon. Its state file, its security file and its other sockets are"
+    " left alone.",
+)
+@click.option("--statsd-udp", default="127.0.0.1:8125", show_default=True, type=_Place())
+@click.option("--http", default="127.0.0.1:2112", show_default=True, type=_Place())
+@click.option(
+    "--rate",
+    default=40.0,
+    show_default=True,
+    type=click.FloatRange(1, 2000),
+    help="Calls a second; under 20 too few models come to fold.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same calls.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86_400),
+    help="End by itself after that long.",
+)
+@click.option(
+    "--story-seconds",
+    type=click.FloatRange(1, 3600),
+    help="Time in which everything happens once.  [default: 120, or --seconds if shorter]",
+)
+@click.pass_context
+def demo(context: click.Context, /, path: Path | None, **asked: Any) -> None:
+    """Start a daemon and realistic calls to several models, and say where to look.
+
+    The calls are made up and reported by the Python client. A port that is taken is replaced by a
+    free one. Ctrl-C ends everything.
+    """
+    _load(path, os.environ, {})
+
+    from llmstatsd.demo import stage  # the other commands start without the senders
+
+    try:
+        stage.run(stage.Wish(config=path, **asked), click.echo, _to_stderr, _starting)
+    except stage.DemoError as error:
+        click.echo(f"Error: {error}", err=True)
+        context.exit(error.exit_code)
+
+
+def _to_stderr(line: str) -> None:
+    with suppress(OSError):  # nobody reads it
+        click.echo(line, err=True)
+
+
+def _starting(steps: Iterable[str], number: int) -> Iterator[str]:
+    with click.progressbar(
+        steps,
+        number,
+        label="Starting",
+        item_show_func=lambda step: step,
+        show_eta=False,
+        show_pos=True,
+        file=sys.stderr,
+    ) as bar:
+        yield from bar
+
+
 @main.command()
 @click.option(
     "--url", metavar="URL", help="The daemon's; by default where this configuration listens."
@@ -183,16 +261,11 @@ def _load(
         raise BadConfiguration(str(error)) from error
 
 
-class _Destination(click.ParamType[address.Address]):
-    name = "HOST:PORT"
-
+class _Destination(_Place):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> address.Address:
-        try:
-            to = address.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+        to = super().convert(value, param, ctx)
         if to.port == 0:
             self.fail("port 0 receives nothing", param, ctx)
         return to

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "address": set(),
     "catalog": set(),
     "config": {"address", "catalog", "series"},
+    "demo": {"address", "demo"},
     "garbage": set(),
     "gpu": set(),
     "healthcheck": {"address"},
@@ -59,7 +60,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {"", "address", "config", "exposition", "threads", "web"},
     "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
-        *("", "address", "catalog", "config", "daemon", "healthcheck", "kit", "send", "series"),
+        *(
+            "",
+            "address",
+            "catalog",
+            "config",
+            "daemon",
+            "demo",
+            "healthcheck",
+            "kit",
+            "send",
+            "series",
+        ),
         "web",
     },
 }
