@@ -142,18 +142,19 @@ class Scrapes:
 
 
 def feed(
-    road: Road, daemon: Daemon, datagrams: Iterator[bytes], each_page: Callable[[], None]
+    road: Road, daemon: Daemon, datagrams: Iterator[bytes], each_page: Callable[[int], None]
 ) -> tuple[int, int]:
     """Send every datagram once, in its order, as fast as it is taken in.
 
-    Return how many there were, and how many pieces the daemon has to count of them.
+    Return how many there were, and how many pieces the daemon has to count of them; after each page
+    `each_page` is told how many were sent so far.
     """
     sent = pieces = 0
     with road.open(daemon) as sender:
         while page := list(islice(datagrams, PAGE)):
             pieces += road.send(daemon, sender, page)
             sent += len(page)
-            each_page()
+            each_page(sent)
     return sent, pieces
 
 
@@ -189,13 +190,20 @@ def endure(
         roads.road(transport) as road,
         AbusedDaemon(f"--statsd-lane={lane}", *road.flags) as daemon,
         ProcessPoolExecutor(1, mp_context=spawn) as pool,
+        harness.progress_to(datagrams, f"hostile datagrams: {lane}") as come_to,
     ):
         scrapes = Scrapes(pool, daemon.url)
-        sent, pieces = feed(road, daemon, islice(stream, warm), scrapes.go_on)
+
+        def go_on(fed: int) -> None:
+            scrapes.go_on()
+            come_to(fed)
+
+        sent, pieces = feed(road, daemon, islice(stream, warm), go_on)
         scrapes.finish()
         wait_counted(road, daemon, pieces)
         warm_bytes = daemon.rss_bytes()
-        more = feed(road, daemon, islice(stream, datagrams - warm), scrapes.go_on)
+        rest = islice(stream, datagrams - warm)
+        more = feed(road, daemon, rest, lambda fed: go_on(warm + fed))
         scrapes.finish()
         sent, pieces = sent + more[0], pieces + more[1]
         wait_counted(road, daemon, pieces)

@@ -145,7 +145,8 @@ def measure(subjects: Sequence[str], kind: str, label_sets: int, scrapes: int) -
             running.enter_context(holder)
         before = [holder.rss_bytes() for holder in holders]
         urls = [fill(holder, kind, label_sets) for holder in holders]
-        rounds = [[scraped(url, 1) for url in urls] for _ in range(scrapes + 1)]
+        turns = harness.progress(range(scrapes + 1), f"scrapes: {kind}")
+        rounds = [[scraped(url, 1) for url in urls] for _ in turns]
         grown = [holder.rss_bytes() - empty for holder, empty in zip(holders, before, strict=True)]
         for holder in holders:
             check_all_held(holder, label_sets, lines)

@@ -417,12 +417,16 @@ def generate(target: str, lines: int, bounds: generator.Bounds) -> generator.Sen
 
 
 def progress(steps: Sequence[T], label: str) -> Iterator[T]:
-    """Iterate with a progress bar on stderr when that is a terminal, silently when not."""
-    if not sys.stderr.isatty():
-        yield from steps
-        return
+    """Iterate with a progress bar on stderr when that is a terminal, else with a line of text."""
     with click.progressbar(steps, label=label, file=sys.stderr) as bar:
         yield from bar
+
+
+@contextlib.contextmanager
+def progress_to(most: float, label: str) -> Iterator[Callable[[float], None]]:
+    """The same for work that tells by itself how far it has come; it is called with that."""
+    with click.progressbar(length=round(most), label=label, file=sys.stderr) as bar:
+        yield lambda done: bar.update(min(round(done), round(most)) - bar.pos)
 
 
 def emit(result: object, text: str, json_path: str | None) -> None:

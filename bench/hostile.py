@@ -186,9 +186,10 @@ def main(lines: int, datagrams: int, subjects: tuple[str, ...], json_path: str |
     """Measure what hostile loads cost, and that nothing is lost count of."""
     there = [name for name in subjects if name != StatsdExporter.name or StatsdExporter.program()]
     ordeals = [endure_distinct(name, lines) for name in there]
-    for what, load in blasts().items():
+    steps = [(what, name, load) for what, load in blasts().items() for name in there]
+    for what, name, load in harness.progress(steps, "blasts"):
         count = datagrams if len(load[0]) < LONGEST_BYTES // 2 else max(1, datagrams // 100)
-        ordeals += [endure(what, name, load, count) for name in there]
+        ordeals.append(endure(what, name, load, count))
     result = Result(ordeals, goals(ordeals))
     harness.emit(result, text(result), json_path)
 

@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,9 @@ from llmstatsd import config, daemon, garbage
 NOTICED_SECONDS = 0.0002
 MOST_TURNS_KEPT = 200_000
 LOAD_SECONDS = 300.0
+STEPS = 4
+"""Filled, scraped plain, scraped compressed, and at rest."""
+
 FLAGS: dict[str, object] = {
     "--statsd-udp": "127.0.0.1:0",
     "--http": "127.0.0.1:0",
@@ -171,17 +174,23 @@ def phase(name: str, beat: Heartbeat, windows: Sequence[tuple[float, float]]) ->
     return Phase(name, [wall for wall, _ in longest], [cpu for _, cpu in longest])
 
 
-async def phases(url: str, scrapes: int) -> list[Phase]:
+async def phases(url: str, scrapes: int, come_to: Callable[[float], None]) -> list[Phase]:
     """Plain scrapes, the very first among them, then compressed ones, and rest."""
     beat = Heartbeat()
     command = [sys.executable, str(harness.BENCH / "scraper.py"), url, f"--scrapes={scrapes}"]
     plain, scraped = await scrape_phase("plain", beat, command)
+    come_to(2)
     gzip, _ = await scrape_phase("gzip", beat, [*command, "--gzip"])
-    return [await rest_phase(beat, scraped.seconds), plain, gzip]
+    come_to(3)
+    rest = await rest_phase(beat, scraped.seconds)
+    come_to(STEPS)
+    return [rest, plain, gzip]
 
 
-async def measure(lines: int, scrapes: int, rate: float) -> Pauses:
-    """Run the daemon here, fill it, load it and scrape it."""
+async def measure(
+    lines: int, scrapes: int, rate: float, come_to: Callable[[float], None] = lambda _: None
+) -> Pauses:
+    """Run the daemon here, fill it, load it and scrape it; `come_to` is told of STEPS steps."""
     running, task, addresses = await started_daemon()
     url = f"http://{addresses['http']}/metrics"
     try:
@@ -190,7 +199,8 @@ async def measure(lines: int, scrapes: int, rate: float) -> Pauses:
         command = harness.generator_command(addresses["statsd_udp"], 1, bounds)
         load = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
         try:
-            found = await phases(url, scrapes)
+            come_to(1)
+            found = await phases(url, scrapes, come_to)
             held = (await asyncio.to_thread(scrape, url)).lines("llm_")
             return Pauses(held, rate, found)
         finally:
@@ -224,7 +234,8 @@ def table(every: Sequence[Pauses], goal: str) -> str:
 @harness.json_option
 def main(lines: int, scrapes: int, rate: float, json_path: str | None) -> None:
     """Find the longest turn of the loop."""
-    pauses = uvloop.run(measure(lines, scrapes, rate))
+    with harness.progress_to(STEPS, "pauses") as come_to:
+        pauses = uvloop.run(measure(lines, scrapes, rate, come_to))
     harness.emit(pauses, table([pauses], "none"), json_path)
 
 

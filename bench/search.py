@@ -18,9 +18,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import loads, native
+from bench import harness, loads, native
 from bench.harness import BenchError, Received
-from bench.loads import Case
+from bench.loads import Case, lines_name
 from bench.native import Sent
 
 FLOOD = 0.0
@@ -203,12 +203,14 @@ def highest_rates(
     seconds: float,
 ) -> list[Highest]:
     """Search for all receivers at once, a load of each in turn until all are found."""
-    with ExitStack() as stack:
+    label = f"highest rates, {lines_name(lines)}"
+    with ExitStack() as stack, harness.progress_to(len(receivers), label) as come_to:
         searches = [
             Searching(name, stack.enter_context(started()), lines, seconds)
             for name, started in receivers.items()
         ]
         while waiting := [each for each in searches if each.found is None]:
+            come_to(len(searches) - len(waiting))
             for each in waiting:
                 each.take_turn()
     return [each.found for each in searches if each.found is not None]

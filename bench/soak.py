@@ -187,7 +187,7 @@ def inside(lane: str, seconds: int) -> Soaked:
     exposition = Exposition(store, renderers=renderers.renderers(lane))
     traffic, gauges, scrapes = Traffic(), Gauges(os.getpid()), 0
     started = time.monotonic()
-    for second in range(seconds):
+    for second in harness.progress(range(seconds), f"fast clock: {lane}"):
         datagrams = traffic.of(second)
         store.end_minutes(float(second))
         for _ in hot.expire(float(second)):
@@ -260,9 +260,13 @@ def outside(lane: str, seconds: float) -> Soaked:
         f"--statsd-cache-entries={DAEMON_CACHE_ENTRIES}",
     )
     started, second = time.monotonic(), 0
-    with Daemon(f"--statsd-lane={lane}", *flags) as daemon:
+    with (
+        Daemon(f"--statsd-lane={lane}", *flags) as daemon,
+        harness.progress_to(seconds, f"a daemon: {lane}") as come_to,
+    ):
         gauges = Gauges(daemon.pid)
-        while time.monotonic() - started < seconds:
+        while (passed := time.monotonic() - started) < seconds:
+            come_to(passed)
             daemon.feed(pages(traffic, second))
             second += 1
             gauges.read()

@@ -1,6 +1,9 @@
 """The benches run, end by themselves and say what they measured; no figure is judged here."""
 
 import json
+import os
+import pty
+import re
 import shutil
 import socket
 import subprocess
@@ -311,3 +314,39 @@ def test_a_result_can_go_to_a_file(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("start to ready")
     assert len(json.loads(file.read_text())["seconds"]) == 1
+
+
+# Progress
+
+_WORK = """
+import sys
+from bench import harness
+for _ in harness.progress(range(3), "steps"): pass
+with harness.progress_to(10.0, "work") as come_to:
+    for done in (2.5, 9, 12): come_to(done)
+"""
+
+
+def work(stderr: int) -> str:
+    """What work in a process of its own says on its stdout and, where that is a pipe, stderr."""
+    command = [sys.executable, "-c", _WORK]
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, check=True, text=True, timeout=60
+    )
+    return done.stdout + (done.stderr or "")
+
+
+def test_progress_is_a_plain_line_where_nobody_watches() -> None:
+    assert work(subprocess.PIPE) == "steps\nwork\n"
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        assert work(theirs) == ""
+        shown = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    for label in ("steps", "work"):
+        assert re.search(rf"{label}  \[#+\]  100%", shown), shown
