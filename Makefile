@@ -6,7 +6,7 @@ COMPILED := $(wildcard llmstatsd/*.h llmstatsd/*/*.h llmstatsd/*/*.p[yx][xd])
 METADATA := setup.cfg pyproject.toml setup.py $(COMPILED) client/python/setup.cfg client/python/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench fuzz sanitize kit wheels install uninstall install-dev servers clean
+.PHONY: help run demo test check bench pictures fuzz sanitize kit wheels install uninstall install-dev servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: install-dev ## measure throughput, scrapes, memory and start, on loopback
 	@$(BIN)/python bench/start.py
 	@$(BIN)/python bench/client.py
 	@$(BIN)/python bench/live.py
+
+pictures: install-dev ## take the pictures of docs/ anew, two minutes; needs chromium and tmux
+	@$(BIN)/python bench/pictures.py --out docs/pictures
 
 FUZZ_SECONDS ?= 600
 fuzz: build/fuzz ## compare both lanes under coverage-guided fuzzing, 10 minutes; needs clang

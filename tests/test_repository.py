@@ -60,19 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {"", "address", "config", "exposition", "threads", "web"},
     "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
-        *(
-            "",
-            "address",
-            "catalog",
-            "config",
-            "daemon",
-            "demo",
-            "healthcheck",
-            "kit",
-            "send",
-            "series",
-        ),
-        "web",
+        *("", "address", "catalog", "config", "daemon", "demo", "healthcheck", "kit"),
+        *("send", "series", "web"),
     },
 }
 KNOWS_ALL = "daemon"
