@@ -98,10 +98,10 @@ build/fuzz build/sanitize: $(VENV)/.installed-fuzz .FORCE
 install-dev: $(VENV)/.installed-dev ## the environment with everything that tests and checks need
 
 $(BIN)/python:
+	@echo 'Installing into $(VENV): a minute or two the first time' >&2
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(METADATA) | $(BIN)/python
-	@echo 'Installing into $(VENV): up to a minute the first time' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--editable client/python --editable .
 	@touch $@
