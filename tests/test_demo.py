@@ -78,20 +78,14 @@ def test_times_ascend_and_the_rate_is_as_asked_for() -> None:
     assert len(CALLS) == pytest.approx(expected, rel=0.1)
 
 
-def test_every_field_is_one_that_the_client_sends() -> None:
-    with Client(host="127.0.0.1", port=9, strict=True, disabled=True) as client:
-        for call in CALLS:
-            client.send(**call.event)
-
-
-def test_a_strict_client_would_tell_of_a_bad_field() -> None:
+def test_every_field_is_one_that_a_strict_client_sends() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        with Client(host="127.0.0.1", port=port, strict=True) as client:
-            for call in CALLS[:1000]:
+        with Client(host="127.0.0.1", port=listener.getsockname()[1], strict=True) as client:
+            for call in CALLS:
                 client.send(**call.event)
             assert client.stats().refused_fields == 0
+            assert client.stats().sent_datagrams == len(CALLS)
 
 
 def test_every_model_is_called_by_its_share() -> None:

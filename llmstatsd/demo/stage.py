@@ -5,6 +5,7 @@ Every child is tied to this process by a pipe (see `child`), so none outlives it
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shutil
@@ -207,10 +208,13 @@ class Stage:
         """
         started = time.monotonic()
         last = None
+        end = math.inf if self._wish.seconds is None else self._wish.seconds
         while any(child.process.poll() is None for child in self._senders):
             self._check()
             seconds = time.monotonic() - started
-            act = act_at(seconds, self._wish.story)
+            if seconds > end + END_SECONDS:  # the senders were held up
+                break
+            act = act_at(min(seconds, end - LOOK_SECONDS), self._wish.story)
             if act is not last:
                 self._say(f"{_clock(seconds)}  {act.says if act is not None else 'calm again'}")
             last = act
