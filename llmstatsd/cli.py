@@ -4,6 +4,8 @@ Exit codes: 0 done or a clean stop, 2 wrong usage, 3 bad configuration or a sock
 bound.
 """
 
+import io
+import json
 import os
 import platform
 import sys
@@ -11,13 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from llmstatsd import __version__, address, config, send
 from llmstatsd.catalog import ERROR_TYPES
 from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
+
+if TYPE_CHECKING:
+    from llmstatsd.ask import Daemon
 
 
 class BadConfiguration(click.ClickException):
@@ -240,9 +245,10 @@ def _starting(steps: Iterable[str], number: int) -> Iterator[str]:
 )
 def healthcheck(url: str | None, path: Path | None) -> None:
     """Say whether the daemon is ready, for containers: exit code 0 if it is, else 1 and why."""
-    from llmstatsd import healthcheck as check  # the other commands start without HTTP
+    from llmstatsd import ask  # the other commands start without HTTP
+    from llmstatsd import healthcheck as check
 
-    asked = url or check.url_of(_load(path, os.environ, {}).http.listen)
+    asked = url or ask.url_of(_load(path, os.environ, {}).http.listen)
     try:
         reason = check.why_not_ready(asked)
     except ValueError as error:
@@ -250,6 +256,143 @@ def healthcheck(url: str | None, path: Path | None) -> None:
     if reason:
         raise click.ClickException(reason)
     click.echo("ready")
+
+
+_ASKED: Final = (
+    click.Option(
+        ["--url"], metavar="URL", help="The daemon's; by default where this configuration listens."
+    ),
+    _CONFIG_FILE,
+    click.Option(
+        ["--ca-file"],
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Authorities to trust instead of the system's, as PEM, for an https URL.",
+    ),
+    click.Option(
+        ["--user"],
+        metavar="NAME",
+        help="Who asks, where the web has passwords; the password is taken from"
+        " LLMSTATSD_PASSWORD, or asked for.",
+    ),
+)
+"""Which daemon a command asks, and as whom."""
+
+
+def _asked(
+    loaded: config.Config, url: str | None, ca_file: Path | None, user: str | None
+) -> "Daemon":
+    from llmstatsd import ask
+
+    try:
+        return ask.Daemon(
+            url or ask.url_of(loaded.http.listen),
+            ca_file=ca_file,
+            user=user,
+            password="" if user is None else _password(ask.PASSWORD_VARIABLE),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _password(variable: str) -> str:
+    password = os.environ.get(variable)
+    if password is None and not sys.stdin.isatty():
+        raise click.UsageError(f"the password for --user is missing: set {variable}")
+    if password is None:
+        password = str(click.prompt("Password", hide_input=True, err=True))
+    return password
+
+
+def _print(text: str) -> None:
+    """Text with names of others; what the terminal's encoding lacks is escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    click.echo(text)
+
+
+_SORTS: Final = (
+    *("model", "rate", "requests", "error-share", "errors", "p50", "p95", "p99"),
+    *("mean", "token-rate", "tokens", "rate-limited"),
+)
+
+
+@main.command(
+    params=[
+        *_ASKED,
+        click.Option(["--once"], is_flag=True, help="Print the table once as plain text, and end."),
+        click.Option(
+            ["--json", "as_json"],
+            is_flag=True,
+            help="Print the API's document `summary` once, and end.",
+        ),
+        click.Option(
+            ["--model", "pattern"],
+            default="",
+            help="Show models that hold this text, or are like it with * and ?.",
+        ),
+        click.Option(
+            ["--sort"],
+            type=click.Choice(_SORTS),
+            default="requests",
+            show_default=True,
+            help="Greatest first, names from a to z.",
+        ),
+        click.Option(
+            ["--window"], type=click.Choice(["5m", "1h"]), default="5m", help="How far back."
+        ),
+    ]
+)
+@click.pass_context
+def top(
+    context: click.Context,
+    /,
+    path: Path | None,
+    once: bool,
+    as_json: bool,
+    pattern: str,
+    sort: str,
+    window: Any,
+    **asked: Any,
+) -> None:
+    """Show what a daemon is doing, by model, and keep showing it; ? explains the keys.
+
+    Exit code 1 if --once or --json gets no answer.
+    """
+    if not (once or as_json or _is_terminal()):
+        raise click.UsageError("top needs a terminal to draw on; --once prints the table as text")
+    daemon = _asked(_load(path, os.environ, {}), **asked)
+
+    from llmstatsd.ask import AskError  # the other commands start without these
+    from llmstatsd.top import figures, watch
+
+    view = figures.View(window, sort, False, pattern)
+    if once or as_json:
+        try:
+            with daemon:
+                summary = daemon.document("summary", window=window)
+            _print(
+                watch.understood(
+                    lambda: (
+                        json.dumps(figures.narrowed(summary, view))
+                        if as_json
+                        else figures.once(daemon.url, summary, view)
+                    )
+                )
+            )
+        except AskError as error:
+            raise click.ClickException(str(error)) from error
+        return
+
+    from llmstatsd.top import app
+
+    context.exit(app.run(watch.Watcher(daemon, window), daemon.url, view))
+
+
+def _is_terminal() -> bool:
+    """Whether a screen can be drawn, which textual does on stderr, and keys can be read."""
+    is_there = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return is_there and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _load(

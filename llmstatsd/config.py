@@ -38,9 +38,10 @@ EXTRA_LABELS_LIMIT: Final = 8
 
 VARIABLE_PREFIX: Final = "LLMSTATSD_"
 NO_OPTIONS: Final = frozenset(
-    {NO_EXTENSIONS} | {f"LLMSTATSD_{name}" for name in ("HOST", "PORT", "SOCKET", "DISABLE")}
+    {NO_EXTENSIONS}
+    | {f"LLMSTATSD_{name}" for name in ("HOST", "PORT", "SOCKET", "DISABLE", "PASSWORD")}
 )
-"""Variables with the prefix that belong to the build and to the clients."""
+"""Variables with the prefix of the build, of the clients, and of those who ask a daemon."""
 
 # Kubernetes and Docker links describe a service called llmstatsd to every container beside it.
 _SERVICE_LINK: Final = re.compile(

@@ -1,23 +1,12 @@
 """Asks a daemon whether it is ready, as a container's health check does."""
 
-import urllib.error
-import urllib.request
 from typing import Final
 
-from llmstatsd import address
+from llmstatsd.ask import AskError, Daemon
 
 READY_PATH: Final = "/-/ready"
 TIMEOUT_SECONDS: Final = 4.0
 """Longest wait for the answer: container runtimes give a check 5 s or more."""
-
-# No proxy that HTTP_PROXY names, which Docker may set: it could not reach this machine's daemon.
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def url_of(listen: str) -> str:
-    """Where a daemon that listens there is reached on its own machine."""
-    host, port = address.parse(listen)
-    return f"http://{address.Address(address.on_this_machine(host), port)}"
 
 
 def why_not_ready(url: str) -> str | None:
@@ -25,13 +14,9 @@ def why_not_ready(url: str) -> str | None:
 
     Raises ValueError for a text that is no such URL.
     """
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url!r} is no http or https URL")
-    asked = f"{url.rstrip('/')}{READY_PATH}"
-    try:
-        with _DIRECT.open(asked, timeout=TIMEOUT_SECONDS):
-            return None
-    except urllib.error.HTTPError as error:
-        return f"{asked} answers {error.code}"
-    except OSError as error:
-        return f"{asked}: {getattr(error, 'reason', None) or error}"
+    with Daemon(url, timeout_seconds=TIMEOUT_SECONDS) as daemon:
+        try:
+            status = daemon.status(READY_PATH)
+        except AskError as error:
+            return str(error)
+    return None if status == 200 else f"{daemon.url}{READY_PATH} answers {status}"

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from llmstatsd import ask as asking
 from llmstatsd import healthcheck
 from tests.conftest import RunningDaemon
 
@@ -73,4 +74,4 @@ def test_what_is_no_url_is_wrong_usage() -> None:
     ],
 )
 def test_a_daemon_is_asked_on_its_own_machine(listen: str, url: str) -> None:
-    assert healthcheck.url_of(listen) == url
+    assert asking.url_of(listen) == url

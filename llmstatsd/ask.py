@@ -1,0 +1,181 @@
+"""Asks a daemon over HTTP: what `healthcheck`, `top` and `doctor` have in common.
+
+Always directly and once: no proxy of the environment is taken and no redirect followed, as both
+would carry a password to somebody else.
+"""
+
+import http.client
+import json
+import ssl
+import time
+from base64 import b64encode
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlencode, urlsplit
+
+from llmstatsd import address
+
+TIMEOUT_SECONDS: Final = 4.0
+"""Longest wait for the next bytes of an answer, and for a connection."""
+
+ANSWER_SECONDS: Final = 20.0
+"""Longest time for a whole answer."""
+
+ANSWER_BYTES_LIMIT: Final = 64 << 20
+"""Largest answer that is read; the API's documents have some 100 KiB."""
+
+PASSWORD_VARIABLE: Final = "LLMSTATSD_PASSWORD"  # noqa: S105 - its name
+
+_BLOCK_BYTES: Final = 1 << 16
+
+Document = dict[str, Any]
+
+
+class AskError(Exception):
+    """There is no answer, or none of a daemon's; the text says why in plain words."""
+
+
+def url_of(listen: str) -> str:
+    """Where a daemon that listens there is reached on its own machine."""
+    host, port = address.parse(listen)
+    return f"http://{address.Address(address.on_this_machine(host), port)}"
+
+
+class Daemon:
+    """One daemon; its connection is kept open from one question to the next."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: Path | None = None,
+        user: str | None = None,
+        password: str = "",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        """`url` is http or https, with or without a path before the daemon's own.
+
+        `ca_file` holds the authorities to trust instead of the system's. Raises ValueError for a
+        text that is no such URL, and for a file that holds no certificates.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http or https URL")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} has more than scheme, host, port and path")
+        self.url = url.rstrip("/")
+        self._path = parts.path.rstrip("/")
+        self._headers = {"Accept-Encoding": "identity"}
+        if user is not None:
+            token = b64encode(f"{user}:{password}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {token}"
+        self._connection = _connection(parts.scheme, parts.hostname, parts.port, ca_file)
+        self._connection.timeout = timeout_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection up; the next question opens another."""
+        self._connection.close()
+
+    def status(self, path: str) -> int:
+        """The status of an answer; its body is not looked at. Raises AskError for none."""
+        return self._get(path)[0]
+
+    def text(self, path: str, **query: str | list[str]) -> str:
+        """The body of an answer with status 200, else AskError."""
+        asked = urlencode(query, doseq=True, errors="replace")
+        status, body = self._get(f"{path}?{asked}" if asked else path)
+        if status != 200:
+            raise AskError(f"{self.url}{path} answers {status}{_reason(status, body)}")
+        return body.decode(errors="replace")
+
+    def document(self, what: str, **query: str) -> Document:
+        """A document of the API, version 1, such as `summary`. Raises AskError."""
+        text = self.text(f"/api/v1/{what}", **query)
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or document.get("version") != 1:
+            raise AskError(f"{self.url} answers, and not as a daemon whose API has version 1 does")
+        return document
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        was_open = self._connection.sock is not None
+        try:
+            return self._once(path)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            if not was_open or isinstance(error, TimeoutError):
+                raise AskError(f"{self.url}{path}: {_why(error)}") from error
+        try:  # a daemon closes connections that are kept open for long
+            return self._once(path)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise AskError(f"{self.url}{path}: {_why(error)}") from error
+
+    def _once(self, path: str) -> tuple[int, bytes]:
+        until = time.monotonic() + ANSWER_SECONDS
+        self._connection.request("GET", self._path + path, headers=self._headers)
+        answer = self._connection.getresponse()
+        parts: list[bytes] = []  # at most ANSWER_BYTES_LIMIT together
+        size = 0
+        while part := answer.read1(_BLOCK_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > ANSWER_BYTES_LIMIT:
+                raise ValueError(f"an answer of more than {ANSWER_BYTES_LIMIT} bytes")
+            if time.monotonic() > until:
+                raise TimeoutError(f"no whole answer within {ANSWER_SECONDS:g} s")
+        answer.close()
+        return answer.status, b"".join(parts)
+
+
+def _connection(
+    scheme: str, host: str, port: int | None, ca_file: Path | None
+) -> http.client.HTTPConnection:
+    if scheme == "http":
+        if ca_file is not None:
+            raise ValueError("a CA file is for https URLs")
+        return http.client.HTTPConnection(host, port)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or error
+        raise ValueError(f"{ca_file}: no file of certificates ({why})") from error
+    return http.client.HTTPSConnection(host, port, context=context)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); see --ca-file"
+    if isinstance(error, http.client.RemoteDisconnected | http.client.BadStatusLine):
+        return "no HTTP answer: is it a daemon, and is it http or https?"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: is it http? ({error.reason or error})"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error) or type(error).__name__
+
+
+def _reason(status: int, body: bytes) -> str:
+    if status == 401:
+        return f": it asks for a password; give --user, and the password in {PASSWORD_VARIABLE}"
+    if status == 404:
+        return ": it is no daemon, or one without an API"
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return f": {str(said)[:200]}"

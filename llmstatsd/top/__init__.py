@@ -1,0 +1,1 @@
+"""`llmstatsd top`: what a daemon's API tells, in a terminal."""
