@@ -389,6 +389,36 @@ def top(
     context.exit(app.run(watch.Watcher(daemon, window), daemon.url, view))
 
 
+@main.command(
+    params=[
+        *_ASKED,
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the report as JSON."),
+    ]
+)
+@click.pass_context
+def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked: Any) -> None:
+    """Say in plain words what is wrong with a live daemon, and what to change.
+
+    With --config its thresholds are used, and the daemon is compared with it. Exit code 0 if there
+    is no problem, 1 if there is one.
+    """
+    daemon = _asked(_load(path, os.environ, {}), **asked)
+
+    from llmstatsd.ask import AskError  # the other commands start without these
+    from llmstatsd.doctor import checks, facts, report
+    from llmstatsd.series import lanes
+
+    loaded = _load(path, {}, {}) if path else None
+    try:
+        with daemon:
+            known = facts.gather(daemon, loaded, path, lanes.choose("auto").name)
+        found = checks.diagnose(known)
+    except AskError as error:
+        found = report.unreachable(daemon.url, str(error))
+    _print(found.json() if as_json else found.text())
+    context.exit(1 if found.problems else 0)
+
+
 def _is_terminal() -> bool:
     """Whether a screen can be drawn, which textual does on stderr, and keys can be read."""
     is_there = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))

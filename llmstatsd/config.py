@@ -682,6 +682,13 @@ def changed(config: Config) -> Iterator[tuple[Option, object]]:
             yield option, value
 
 
+def on_bounds() -> Iterator[tuple[Option, str]]:
+    """The options that have to stand on a bucket bound, each with the series of the buckets."""
+    for option in options():
+        for series in _said_by(option.hint, "bound_of"):
+            yield option, series
+
+
 def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": {"address", "demo"},
     "garbage": set(),
     "gpu": set(),
-    "doctor": {"", "ask", "catalog", "config", "doctor", "series", "terminal", "wire"},
+    "doctor": {"address", "ask", "catalog", "config", "doctor", "terminal", "wire"},
     "healthcheck": {"ask"},
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},

@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from llmstatsd.ask import AskError, Document
-from llmstatsd.terminal import plain
+from llmstatsd.terminal import plain, rate, span
 from llmstatsd.top import figures
 from llmstatsd.top.figures import COLUMNS, SORTS, WINDOWS, View
 from llmstatsd.top.watch import Seen, Watcher, understood
@@ -223,7 +223,7 @@ class Top(App[None]):
         rates = figures.rates(series)
         model = series["model"]
         whose = "all models" if model is None else figures.fit(str(model), figures.MODEL_CELLS)
-        title = f"requests/s of {whose}, at most {figures.rate(max(rates, default=0.0))}"
+        title = f"requests/s of {whose}, at most {rate(max(rates, default=0.0))}"
         blocks = figures.plot(rates, self.size.width - 2, PLOT_LINES)
         self._plot.update(Text(f"{title}\n{blocks}", no_wrap=True, overflow="crop"))
 
@@ -302,7 +302,7 @@ def _only(shown: list[Document]) -> str | None:
 
 
 def _age(answered: float) -> str:
-    return figures.span(time.monotonic() - answered)
+    return span(time.monotonic() - answered)
 
 
 def run(watcher: Watcher, url: str, view: View, make: Callable[..., Top] = Top) -> int:

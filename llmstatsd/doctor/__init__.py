@@ -1,0 +1,1 @@
+"""`llmstatsd doctor`: what is wrong with a live daemon, and what to change."""
