@@ -4,6 +4,7 @@ No text of others is ever read as markup: all goes through `rich.text.Text` and 
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -107,14 +108,14 @@ class Top(App[None]):
     .-tall.-narrow Grid { grid-size: 2; height: 18 }
     .stale { text-style: dim }
     DataTable.stale, Grid.stale, #plot.stale, #totals.stale { opacity: 50% }
-    Input { display: none; border: none; height: 1; padding: 0 1 }
-    Input.open { display: block }
+    Input { border: none; height: 1; padding: 0 1 }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("less_than_sign,comma", "sort(-1)", "sort", key_display="< >"),
         Binding("greater_than_sign,full_stop", "sort(1)", "sort", show=False),
         Binding("r", "reverse", "reverse"),
-        Binding("slash", "filter", "filter", key_display="/"),
+        # Before the table sees it, so that what is typed behind it already goes to the filter.
+        Binding("slash", "filter", "filter", key_display="/", priority=True),
         Binding("escape", "all", "all models", show=False),
         Binding("w", "window", "window"),
         Binding("p", "pane", "pane"),
@@ -158,6 +159,7 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look; a signal to end restores the terminal."""
+        self._filter.display = False
         self._panes[0].add_class("chosen")
         self._table.focus()
         loop = asyncio.get_running_loop()
@@ -187,9 +189,10 @@ class Top(App[None]):
             widget.set_class(bool(problem), "stale")
         if problem:
             since = "" if seen.answered is None else f" for {_age(seen.answered)}"
-            self._daemon.update(Text(f"NO ANSWER{since}, trying again: {plain(problem)}"))
+            why = plain(problem.removeprefix(self._url))
+            self._daemon.update(_line(f"NO ANSWER{since}, trying again: {why}"))
         elif seen.summary is None:
-            self._daemon.update(Text(f"asking {plain(self._url)} ..."))
+            self._daemon.update(_line(f"asking {plain(self._url)} ..."))
 
     def _show_documents(self, seen: Seen) -> str:
         summary, series = seen.summary, seen.series
@@ -199,9 +202,9 @@ class Top(App[None]):
         shown = figures.rows(summary, view)
         about = f"llmstatsd {plain(str(summary['about']['version']))}"
         place = plain(self._url.partition("://")[2])
-        self._daemon.update(Text("  ".join([about, place, *figures.head(summary)])))
+        self._daemon.update(_line("  ".join([about, place, *figures.head(summary)])))
         self._totals.update(
-            Text("  ".join([f"last {summary['window']}:", *figures.totals(summary)]))
+            _line("  ".join([f"last {summary['window']}:", *figures.totals(summary)]))
         )
         self._show_plot(series)
         self._show_table([figures.cells(row) for row in shown])
@@ -270,8 +273,13 @@ class Top(App[None]):
 
     def action_filter(self) -> None:
         """Let a filter be typed."""
-        self._filter.add_class("open")
-        self._filter.focus()
+        self._filter.display = True
+        self.set_focus(self._filter)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key does what it stands for: in the filter, and in help, / is but a text."""
+        is_free = not self._filter.display and not isinstance(self.screen, Help)
+        return is_free if action == "filter" else super().check_action(action, parameters)
 
     def action_all(self) -> None:
         """Show all models again."""
@@ -292,8 +300,13 @@ class Top(App[None]):
         self._close_filter()
 
     def _close_filter(self) -> None:
-        self._filter.remove_class("open")
-        self._table.focus()
+        self._filter.display = False
+        self.set_focus(self._table)
+
+
+def _line(text: str) -> Text:
+    """One line, cut where the terminal ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _only(shown: list[Document]) -> str | None:
@@ -307,6 +320,8 @@ def _age(answered: float) -> str:
 
 def run(watcher: Watcher, url: str, view: View, make: Callable[..., Top] = Top) -> int:
     """Show it until the user ends it; 0, or 1 after a bug."""
+    for name in ("COLUMNS", "LINES"):  # the terminal itself knows better, and when it changes
+        os.environ.pop(name, None)
     app = make(watcher, url, view)
     watcher.start()
     try:

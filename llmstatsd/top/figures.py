@@ -217,7 +217,8 @@ _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 def plot(values: Sequence[float], width: int, height: int) -> str:
     """Columns of blocks over a line of zero, the highest one over the whole height.
 
-    Where there are more values than columns, a column is the mean of several.
+    Where there are more values than columns, a column is the mean of several, and the oldest
+    values that fill none are left out.
     """
     width = max(1, width)
     many = max(1, -(-len(values) // width))

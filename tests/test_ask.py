@@ -1,0 +1,104 @@
+"""Asking a daemon: TLS, passwords, a connection that is kept, and what must not be followed."""
+
+import socket
+import threading
+from pathlib import Path
+
+import bcrypt
+import pytest
+from click.testing import CliRunner, Result
+
+from llmstatsd.ask import AskError, Daemon
+from llmstatsd.cli import main
+from tests.certificates import Authority
+from tests.conftest import RunningDaemon, StartDaemon
+
+USER, PASSWORD = "reader", "pä:ss wörd"
+
+
+@pytest.fixture
+def guarded(start_daemon: StartDaemon, tmp_path: Path) -> tuple[str, str]:
+    """The URL of a daemon with TLS and a password, and its authority's certificate."""
+    authority = Authority(tmp_path / "ca")
+    pair = authority.sign("localhost")
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    file = tmp_path / "web.yml"
+    file.write_text(
+        f"tls_server_config: {{cert_file: {pair.certificate}, key_file: {pair.key}}}\n"
+        f"basic_auth_users: {{{USER}: '{hashed}'}}\n"
+    )
+    daemon = start_daemon("--http-security-file", str(file))
+    return daemon.url.replace("http://127.0.0.1", "https://localhost"), authority.certificate
+
+
+def run(*arguments: str, password: str | None = None) -> Result:
+    env = {"LLMSTATSD_PASSWORD": password, "HTTPS_PROXY": "http://127.0.0.1:1"}
+    return CliRunner().invoke(main, arguments, env=env)
+
+
+def test_a_guarded_daemon_is_asked_with_authority_user_and_password(
+    guarded: tuple[str, str],
+) -> None:
+    url, ca_file = guarded
+    where = ("--url", url, "--ca-file", ca_file)
+    for command in (("top", "--once"), ("doctor",)):
+        result = run(*command, *where, "--user", USER, password=PASSWORD)
+        assert f"at {url}: " in result.stdout, result.output
+        wrong = run(*command, *where, "--user", USER, password=USER)
+        assert wrong.exit_code == 1
+        assert "it asks for a password" in wrong.output
+        assert "it asks for a password" in run(*command, *where).output
+        untrusted = run(*command, "--url", url)
+        assert untrusted.exit_code == 1
+        assert "its certificate is not trusted" in untrusted.output
+        plain = run(*command, "--url", url.replace("https", "http"))
+        assert "is it http or https?" in plain.output or "reset by peer" in plain.output
+        for each in (result, wrong, untrusted, plain):
+            assert PASSWORD not in each.output
+
+
+def test_the_other_way_round_is_explained_too(daemon: RunningDaemon) -> None:
+    url = daemon.url.replace("http", "https")
+    assert "no TLS: is it http?" in run("top", "--once", "--url", url).output
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"version": 1}'
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                taken, _ = listener.accept()
+                with taken:
+                    taken.recv(4096)
+                    taken.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Daemon(f"http://127.0.0.1:{listener.getsockname()[1]}/below/") as daemon:
+            assert daemon.document("summary") == {"version": 1}
+            assert daemon.document("summary") == {"version": 1}
+        thread.join()
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmstatsd.ask.ANSWER_BYTES_LIMIT", 100_000)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            taken, _ = listener.accept()
+            with taken:
+                taken.recv(4096)
+                taken.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                try:
+                    for _ in range(10_000):
+                        taken.sendall(b" " * 65536)
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with Daemon(url) as daemon, pytest.raises(AskError, match="more than 100000 bytes"):
+            daemon.text("/metrics")
+        thread.join()
