@@ -67,6 +67,17 @@ def test_what_came_is_kept_by_model_and_together(one: Fed) -> None:
     assert [at for at, count in enumerate(a.counts) if count] == [one.history.bounds.index(2.0)]
 
 
+def test_all_and_each_agree_at_every_step(one: Fed) -> None:
+    for number in range(5):
+        one.feed(
+            *(f"llm_request_total:1|c|#model:m{at},operation:chat" for at in range(number + 2))
+        )
+        for _ in one.history.sample(one.store, one.history.tick + 1):
+            each = [track.minutes.total().requests for track in one.history.models.values()]
+            assert sum(each) == one.history.all.minutes.total().requests
+    assert one.history.all.minutes.total().requests == 20
+
+
 def test_only_growth_counts_and_nothing_twice(one: Fed) -> None:
     for _ in range(5):
         one.feed(*CALL)
