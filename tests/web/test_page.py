@@ -279,6 +279,7 @@ def test_everybody_can_use_it_by_day_by_night_and_on_a_phone(
     wait_for_tile(seen, "requests", "62 in 5 minutes")
     expect(seen.page.locator("#cardinality .heavy").first).to_be_visible()
     seen.page.get_by_text("The same as a table").click()
+    seen.page.evaluate("scrollTo(0, 0)")
     seen.page.screenshot(path=tmp_path / "light.png", full_page=True)
     assert serious(seen) == []
     bright = brightness(seen)

@@ -514,7 +514,7 @@
       el("td", { class: "number" }, label.estimate === null ? "–" : count(label.estimate)),
       el("td", null, label.heaviest.length ? el("ul", { class: "heavy" }, ...label.heaviest.map((each) =>
         el("li", null, foreign(each.value), el("span", { class: "quiet" }, count(each.samples))))) : "–")));
-    if (!rows.length) rows.push(el("tr", null, ...["–", "–", "–", "–"].map((each) => el("td", null, each))));
+    if (!rows.length) rows.push(el("tr", null, ...["", "", "number", ""].map((look) => el("td", { class: look }, "–"))));
     rows[0].prepend(name, sets);
     return rows;
   }
@@ -836,8 +836,9 @@
     fill(table.tHead, names, () => [el("tr", null, ...names.map((name) => el("th", { scope: "col", class: name === "Time" ? "" : "number" }, name)))]);
     const total = (points, read) => count(points.reduce((sum, each) => sum + read(each), 0));
     const failed = (each) => Object.values(each.errors).reduce((sum, n) => sum + n, 0);
-    const rows = bins(state.step === 1 ? 10 : 6).reverse().map(({ points }) => [
-      at(points[0].time), total(points, (each) => each.requests), total(points, failed), total(points, (each) => each.tokens),
+    const length = state.step === 1 ? 10 : 6;
+    const rows = bins(length).reverse().map(({ id, points }) => [
+      at(id * length * state.step), total(points, (each) => each.requests), total(points, failed), total(points, (each) => each.tokens),
       ...["p50_seconds", "p95_seconds", "p99_seconds"].map((key) => duration(points.at(-1)[key])),
     ]);
     fill(table.tBodies[0], rows, () => rows.map(([time, ...figures]) =>
