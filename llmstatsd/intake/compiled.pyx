@@ -10,10 +10,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from llmstatsd.batch cimport FEEDER, Datagram, Feeder
 
 import os
+
+from llmstatsd.intake import copies
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -50,18 +53,22 @@ cdef extern from "intake/senders.h" nogil:
 
 cdef extern from *:
     """
-    static inline int flag_is_set(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
-    static inline void flag_set(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+    static inline int flag_is_set(const int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
+    static inline void flag_set(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
     static inline void tick(uint64_t *count, uint64_t more) { __atomic_store_n(count, *count + more, __ATOMIC_RELAXED); }
     static inline void *place_load(void **place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
     static inline void place_store(void **place, void *value) { __atomic_store_n(place, value, __ATOMIC_RELEASE); }
+    static inline uint64_t turn_load(const uint64_t *turn) { return __atomic_load_n(turn, __ATOMIC_ACQUIRE); }
+    static inline void turn_store(uint64_t *turn, uint64_t value) { __atomic_store_n(turn, value, __ATOMIC_RELEASE); }
     static inline uint64_t ticks(const uint64_t *count) { return __atomic_load_n(count, __ATOMIC_RELAXED); }
     """
     bint flag_is_set(const int *flag) nogil
-    void flag_set(int *flag) nogil
+    void flag_set(int *flag, int value) nogil
     void tick(uint64_t *count, uint64_t more) nogil
     void *place_load(void **place) nogil
     void place_store(void **place, void *value) nogil
+    uint64_t turn_load(const uint64_t *turn) nogil
+    void turn_store(uint64_t *turn, uint64_t value) nogil
     uint64_t ticks(const uint64_t *count) nogil
 
 
@@ -71,6 +78,16 @@ cdef enum:
     LIMIT_BYTES = 65535  # the largest UDP payload with its headers, RFC 768
     # Apart by more than a power of two: else all buffers would share the same lines of the cache.
     STRIDE_BYTES = 65536 + 192
+    # The two limits of copies.py; the first is a power of two.
+    COPIES_LIMIT = 256
+    COPY_BYTES = 2048
+
+if (COPIES_LIMIT, COPY_BYTES) != (copies.COPIES_LIMIT, copies.COPY_BYTES):
+    raise ImportError("the compiled loop was built for other limits than copies.py has")
+
+cdef struct Copy:
+    size_t length
+    char data[COPY_BYTES]
 
 
 @cython.final
@@ -103,6 +120,11 @@ cdef class Receiver:
     cdef uint64_t _byte_count
     cdef uint64_t _foreign_count
     cdef uint64_t _long_count
+    # A ring: the loop's thread alone writes `_copied`, and who asks by `tapped` alone `_asked`.
+    cdef Copy *_copies
+    cdef int _is_tapped
+    cdef uint64_t _copied
+    cdef uint64_t _asked
 
     def __cinit__(self, int descriptor, feeder, bytes networks=b"", bint may_be_long=False):
         cdef int number
@@ -126,6 +148,7 @@ cdef class Receiver:
 
     def __dealloc__(self):
         free(self._buffers)
+        free(self._copies)
 
     @property
     def turns(self):
@@ -147,6 +170,30 @@ cdef class Receiver:
             ticks(&self._long_count),
         )
 
+    def tap(self, bint is_open):
+        """Begin to copy what is handed on, or end that; the ring stays for the next time."""
+        if is_open and not self._is_tapped:
+            if self._copies == NULL:
+                # Pages that no copy reaches are never touched, and cost nothing.
+                self._copies = <Copy *>malloc(COPIES_LIMIT * sizeof(Copy))
+                if self._copies == NULL:
+                    raise MemoryError
+            turn_store(&self._asked, turn_load(&self._copied))
+        flag_set(&self._is_tapped, is_open)
+
+    def tapped(self):
+        """What was copied since: bytes, at most COPY_BYTES, and whether they are cut."""
+        cdef uint64_t copied = turn_load(&self._copied), asked = self._asked
+        cdef Copy *copy
+        cdef list found = []
+        while asked != copied:
+            copy = &self._copies[asked % COPIES_LIMIT]
+            data = (<char *>copy.data)[: min(copy.length, <size_t>COPY_BYTES)]
+            found.append((data, copy.length > COPY_BYTES))
+            asked += 1
+            turn_store(&self._asked, asked)
+        return found
+
     def stop(self, uint64_t datagrams, uint64_t accounted_bytes):
         """Ask `run` to end: at most a receive timeout later, it takes what waits, and returns.
 
@@ -155,7 +202,7 @@ cdef class Receiver:
         """
         self._most = datagrams
         self._most_bytes = accounted_bytes
-        flag_set(&self._is_stopping)
+        flag_set(&self._is_stopping, 1)
 
     def run(self):
         """Receive until `stop`; raises what the feeder raises, and OSError for a broken socket."""
@@ -177,6 +224,7 @@ cdef class Receiver:
         cdef int number, kept, received
         cdef uint64_t length = 0
         cdef Feeder *feeder
+        cdef bint is_tapped
         if self._network_count:
             self._ask_for_senders()
         received = recvmmsg(self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL)
@@ -198,7 +246,11 @@ cdef class Receiver:
         tick(&self._byte_count, length)
         if kept:
             feeder = <Feeder *>place_load(&self._feeder)
+            # Asked before: what is copied is counted after the tap was opened.
+            is_tapped = flag_is_set(&self._is_tapped)
             feeder.feed(feeder.lane, self._datagrams, kept)
+            if is_tapped:
+                self._copy(kept)
         return received
 
     cdef uint64_t _charge(self, int received) noexcept nogil:
@@ -208,6 +260,18 @@ cdef class Receiver:
         for number in range(received):
             charge += self._messages[number].msg_len + SMALLEST_CHARGE
         return charge
+
+    cdef void _copy(self, int kept) noexcept nogil:
+        """Copy as many datagrams as there is room for; who asks is never waited for."""
+        cdef uint64_t copied = self._copied
+        cdef int room = COPIES_LIMIT - <int>(copied - turn_load(&self._asked))
+        cdef int number
+        cdef Copy *copy
+        for number in range(min(kept, room)):
+            copy = &self._copies[(copied + number) % COPIES_LIMIT]
+            copy.length = self._datagrams[number].length
+            memcpy(copy.data, self._datagrams[number].data, min(copy.length, <size_t>COPY_BYTES))
+        turn_store(&self._copied, copied + min(kept, room))
 
     cdef void _ask_for_senders(self) noexcept nogil:
         """Where the kernel writes addresses; it overwrites their lengths each time."""

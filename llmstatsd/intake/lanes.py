@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from llmstatsd.intake.copies import Copy
 from llmstatsd.intake.sockets import DatagramSocket, IntakeStats
 
 RECEIVE_TIMEOUT_SECONDS: Final = 0.1
@@ -116,6 +117,19 @@ class LaneIntake:
         ):
             await asyncio.sleep(SWITCH_STEP_SECONDS)
         self._lanes = tuple(lanes)
+
+    def tap(self, is_open: bool) -> None:
+        """Begin to copy what is taken in, or end that; twice is as good as once."""
+        for receiver in self._receivers:
+            receiver.tap(is_open)
+
+    def tapped(self) -> list[Copy]:
+        """What was copied since it was asked last, of one socket after the other."""
+        return [
+            Copy(data, is_cut, each.transport)
+            for receiver, each in zip(self._receivers, self.sockets, strict=True)
+            for data, is_cut in receiver.tapped()
+        ]
 
     def settle(self) -> None:
         """Bring the stats of the sockets up to date with what the threads have counted."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
+from llmstatsd.intake.copies import Copies, Copy
 from llmstatsd.intake.senders import Senders
 from llmstatsd.intake.sockets import bind_first
 
@@ -88,6 +89,7 @@ class TcpIntake:
         """Where every connection reads to: what is in it is fed before another one reads."""
         self.connections: set[_Connection] = set()
         self._feed = feed
+        self._copies: Copies | None = None  # while a tap is open
         self._senders = senders
         self._server: asyncio.Server | None = None
         self._bug: BaseException | None = None
@@ -121,6 +123,17 @@ class TcpIntake:
         self._has_ended.clear()
         for connection in self.connections:
             connection.go_on()
+
+    def tap(self, is_open: bool) -> None:
+        """Begin to copy what is taken in, or end that; twice is as good as once."""
+        if not is_open:
+            self._copies = None
+        elif self._copies is None:
+            self._copies = Copies("tcp")
+
+    def tapped(self) -> list[Copy]:
+        """What was copied since it was asked last, the oldest first."""
+        return self._copies.take() if self._copies is not None else []
 
     async def stop(self) -> None:
         """Take in what has been sent, for DRAIN_SECONDS at most, and close everything.
@@ -166,6 +179,8 @@ class TcpIntake:
         self.stats.piece_bytes += len(piece)
         try:
             self._feed((piece,))
+            if self._copies is not None:
+                self._copies.put((piece,))
         except Exception as error:  # noqa: BLE001 whatever it is, `run` raises it
             self._bug = error
             self._has_ended.set()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncio_dgram
 from asyncio_dgram.aio import DatagramServer, Protocol
 
+from llmstatsd.intake.copies import Copies, Copy
 from llmstatsd.intake.sockets import (
     DATAGRAM_LIMIT_BYTES,
     SMALLEST_BUFFER_CHARGE,
@@ -48,6 +49,7 @@ class UdpIntake:
         self.sockets = tuple(sockets)
         self.stats = stats or IntakeStats()
         self._feed = feed
+        self._copies: Copies | None = None  # while a tap is open
         self._queue: asyncio.Queue[tuple[bytes | None, Any]] = asyncio.Queue(QUEUE_DATAGRAMS)
         self._streams: list[DatagramServer] = []
 
@@ -81,11 +83,23 @@ class UdpIntake:
             if waiting >= self.stats.queue_high_water:
                 self.stats.queue_high_water = waiting + 1
             # What came in the same turn of the loop costs no further wake-up.
-            self._feed([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
+            self._take_in([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
 
     def feed_to(self, feed: Callable[[Sequence[bytes]], None]) -> None:
         """Feed something else from now on."""
         self._feed = feed
+
+    def tap(self, is_open: bool) -> None:
+        """Begin to copy what is taken in, or end that; twice is as good as once."""
+        if not is_open:
+            self._copies = None
+        elif self._copies is None:
+            transports = {each.transport for each in self.sockets}  # all come by one queue
+            self._copies = Copies(transports.pop() if len(transports) == 1 else None)
+
+    def tapped(self) -> list[Copy]:
+        """What was copied since it was asked last, the oldest first."""
+        return self._copies.take() if self._copies is not None else []
 
     def settle(self) -> None:
         """Bring everything that is counted up to date: here it always is."""
@@ -100,9 +114,14 @@ class UdpIntake:
         for stream in self._streams:
             stream.close()
         while batch := self._waiting(BATCH_BYTES):
-            self._feed(batch)
+            self._take_in(batch)
         for each, most in zip(self.sockets, waiting, strict=True):
             await self._drain(each, most)
+
+    def _take_in(self, batch: Sequence[bytes]) -> None:
+        self._feed(batch)
+        if self._copies is not None:
+            self._copies.put(batch)
 
     def _waiting(self, most_bytes: int) -> list[bytes]:
         """What waits in the queue, until it has so many bytes."""
@@ -129,7 +148,7 @@ class UdpIntake:
                 return
             left -= len(datagram) + SMALLEST_BUFFER_CHARGE
             if source.take(datagram, _host(sender)):
-                self._feed([datagram])
+                self._take_in([datagram])
             if taken % DRAIN_STEP_DATAGRAMS == 0:
                 await asyncio.sleep(0)
 

@@ -250,6 +250,30 @@ class Family:
             return Placement(cell, key, False, fold)
         return Placement(self._bear(key), key, True, fold)
 
+    def preview(self) -> "Family":
+        """This series as it is now, for questions that may not change it: it learns no labels."""
+        if self.labels is not None:
+            return self
+        same: Family = object.__new__(Family)
+        same.__dict__.update(self.__dict__)
+        same.budgets, same._names = dict(self.budgets), {}
+        return same
+
+    def where(self, wanted: LabelSet) -> tuple[LabelSet, str | None]:
+        """The label set that `place` finds for one, and why it was folded; nothing changes."""
+        if wanted in self.cells:
+            return wanted, None
+        names, values = wanted
+        kept = tuple(
+            value if self.budgets[name].admits(value) else OTHER
+            for name, value in zip(names, values, strict=True)
+        )
+        reason = FOLDED_BY_VALUES if kept != values else None
+        key = (names, kept)
+        if key not in self.cells and (crowded := self._crowded(key)):
+            reason, key = crowded, self._overflow_under(self._names_of_other(), wanted)
+        return key, reason if key != wanted else None
+
     def bear_at_zero(self, labels: tuple[str, ...], values: tuple[str, ...]) -> None:
         """Let a label set of a documented series be born without a sample, if budgets allow it.
 
@@ -321,9 +345,16 @@ class Family:
         return key[0] == self.overflow_names and all(value == OTHER for value in key[1])
 
     def _overflow_set(self, wanted: LabelSet) -> LabelSet:
-        if self.overflow_names is None:
-            self.overflow_names = tuple(sorted(self.budgets))
-        names = self.overflow_names
+        self.overflow_names = self._names_of_other()
+        return self._overflow_under(self.overflow_names, wanted)
+
+    def _names_of_other(self) -> tuple[str, ...]:
+        """Those of its slot; an undeclared series has them from those it knows when it needs it."""
+        return (
+            self.overflow_names if self.overflow_names is not None else tuple(sorted(self.budgets))
+        )
+
+    def _overflow_under(self, names: tuple[str, ...], wanted: LabelSet) -> LabelSet:
         if self.labels is None:
             return names, (OTHER,) * len(names)
         return names, tuple(

@@ -5,7 +5,7 @@ histogram's counts and sum) is the sum of the accepted weights, as long as nothi
 A budget never refuses a sample of a series that exists: it only decides which cell it meets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from threading import Lock
@@ -276,12 +276,34 @@ class Store:
             for values in product(*values_from_start(family.name, labels, self._pinned)):
                 family.bear_at_zero(labels, values)
 
+    def preview(self, meanings: Iterable[Meaning]) -> list[Shape] | Refusal:
+        """What `shape` says of the meanings of one line, of series that are as they are now.
+
+        Nothing changes: what would be born is a series that this store does not hold.
+        """
+        unborn: dict[str, Family] = {}
+        shapes = []
+        for meaning in meanings:
+            name, instrument = _series_of(meaning.name, meaning.type)
+            family = self.families.get(name) or unborn.get(name)
+            if family is None:
+                refusal = self._why_not(name, instrument, unborn.values())
+                if refusal is not None:
+                    return refusal
+                family = unborn[name] = self._new_undeclared(
+                    name, instrument, Ledger(self.ledger.limit - self.ledger.charged)
+                )
+            if family.instrument != instrument:
+                return Refusal(TYPE_CONFLICT)
+            keys = [key for key, _ in meaning.tags]
+            weight = weight_of(meaning.rate)
+            shapes.append(
+                Shape(family.preview(), meaning.type, weight, meaning.notes, keys, self._aliases)
+            )
+        return shapes
+
     def _family(self, wire_name: str, wire_type: str) -> Family | Refusal:
-        instrument = INSTRUMENT_OF[wire_type]
-        name = naming.series_name(wire_name)
-        if name not in CATALOG:
-            name = naming.with_ending(name, wire_type)
-        return self.family(name, instrument)
+        return self.family(*_series_of(wire_name, wire_type))
 
     def family(self, name: str, instrument: Instrument) -> Family | Refusal:
         """The series of this very name, as it is exposed; it is born if need be."""
@@ -291,27 +313,10 @@ class Store:
         return family if family.instrument == instrument else Refusal(TYPE_CONFLICT)
 
     def _undeclared(self, name: str, instrument: Instrument) -> Family | Refusal:
-        if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
-            return Refusal(RESERVED_NAME)
-        conflict = self._conflict(name, type_of(instrument))
-        if conflict:
-            return conflict
-        buckets = UNDECLARED_BUCKETS if instrument == "histogram" else ()
-        has_room = self.ledger.has_room(lines_of(instrument, buckets))
-        if self.stats.undeclared_names >= self.limits.undeclared_names or not has_room:
-            return Refusal(NAME_BUDGET)
-        family = Family(
-            name,
-            instrument,
-            labels=None,
-            help_text="Undeclared series, as it came over the wire.",
-            buckets=buckets,
-            is_extra=True,
-            limits=self.limits,
-            pinned=self._pinned,
-            ledger=self.ledger,
-            instruments=self._instruments,
-        )
+        refusal = self._why_not(name, instrument)
+        if refusal is not None:
+            return refusal
+        family = self._new_undeclared(name, instrument, self.ledger)
         try:
             self._own(family)
         except MemoryError:
@@ -321,10 +326,45 @@ class Store:
         self.stats.undeclared_names += 1
         return family
 
-    def _conflict(self, name: str, series_type: SeriesType) -> Refusal | None:
+    def _new_undeclared(self, name: str, instrument: Instrument, ledger: Ledger) -> Family:
+        return Family(
+            name,
+            instrument,
+            labels=None,
+            help_text="Undeclared series, as it came over the wire.",
+            buckets=_undeclared_buckets(instrument),
+            is_extra=True,
+            limits=self.limits,
+            pinned=self._pinned,
+            ledger=ledger,
+            instruments=self._instruments,
+        )
+
+    def _why_not(
+        self, name: str, instrument: Instrument, beside: Collection[Family] = ()
+    ) -> Refusal | None:
+        """Why an undeclared series may not be born, beside others that would be with it."""
+        if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
+            return Refusal(RESERVED_NAME)
+        conflict = self._conflict(name, type_of(instrument), beside)
+        if conflict:
+            return conflict
+        lines = lines_of(instrument, _undeclared_buckets(instrument))
+        has_room = self.ledger.has_room(lines + sum(each.lines_per_set for each in beside))
+        names = self.stats.undeclared_names + len(beside)
+        return None if names < self.limits.undeclared_names and has_room else Refusal(NAME_BUDGET)
+
+    def _conflict(
+        self, name: str, series_type: SeriesType, beside: Iterable[Family]
+    ) -> Refusal | None:
         family_name = naming.family_name(name, series_type)
+        unborn = {
+            claimed: each
+            for each in beside
+            for claimed in naming.claimed_names(each.name, each.type)
+        }
         for claimed in naming.claimed_names(name, series_type):
-            owner = self._owners.get(claimed)
+            owner = self._owners.get(claimed) or unborn.get(claimed)
             if owner is not None:
                 same = naming.family_name(owner.name, owner.type) == family_name
                 return Refusal(TYPE_CONFLICT if same else NAME_CLASH)
@@ -345,3 +385,15 @@ class Store:
             ]
             for values in product(*own):
                 family.bear_at_zero(names, values)
+
+
+def _series_of(wire_name: str, wire_type: str) -> tuple[str, Instrument]:
+    """The series that a name and a type of the wire mean."""
+    name = naming.series_name(wire_name)
+    if name not in CATALOG:
+        name = naming.with_ending(name, wire_type)
+    return name, INSTRUMENT_OF[wire_type]
+
+
+def _undeclared_buckets(instrument: Instrument) -> tuple[float, ...]:
+    return UNDECLARED_BUCKETS if instrument == "histogram" else ()

@@ -69,6 +69,9 @@ _OLLAMA_FIELDS: Final = frozenset(
     {"message", "response", *_OllamaChunk.__struct_fields__} - {"model", "done"}
 )
 
+KNOWN_FIELDS: Final = FIELDS | frozenset(_OllamaChunk.__struct_fields__)
+"""The names of all fields that are read, of an event or of Ollama's chunk; none holds a prompt."""
+
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _event: Final = msgspec.json.Decoder(Event)
 _ollama: Final = msgspec.json.Decoder(_OllamaChunk)

@@ -1,0 +1,147 @@
+"""A tap gets copies of what is taken in: bounded, only while it is open, and by every intake."""
+
+import asyncio
+import socket
+
+import pytest
+
+from llmstatsd.intake import sockets, tcp, unix
+from llmstatsd.intake.copies import COPIES_LIMIT, COPY_BYTES, Copy, Tapped
+from llmstatsd.intake.tcp import TcpIntake, TcpLimits
+from tests import twins
+
+from . import DEADLINE_SECONDS, intake_of
+
+
+@pytest.fixture(params=twins.BOTH)
+def lane(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    twins.twin(name)
+    return name
+
+
+async def send_and_wait(
+    bound: sockets.DatagramSocket, taken: list[bytes], *datagrams: bytes
+) -> None:
+    """Send them one after the other, each after the last one was taken."""
+    with socket.socket(bound.socket.family, socket.SOCK_DGRAM) as sender:
+        for data in datagrams:
+            before = len(taken)
+            sender.sendto(data, bound.socket.getsockname())
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while len(taken) == before:
+                    await asyncio.sleep(0.001)
+
+
+async def copies(source: Tapped, count: int) -> list[Copy]:
+    """So many copies, which come a moment after their datagrams were taken in."""
+    found: list[Copy] = []
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(found) < count:
+            found += source.tapped()
+            await asyncio.sleep(0.001)
+    return found
+
+
+async def test_copies_are_taken_while_a_tap_is_open_and_never_else(lane: str) -> None:
+    taken: list[bytes] = []
+    [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
+    intake = intake_of(lane, [bound], taken.extend)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await send_and_wait(bound, taken, b"before")
+    assert intake.tapped() == []
+    intake.tap(True)
+    await send_and_wait(bound, taken, b"one", b"two")
+    intake.tap(True)
+    long = b"x" * COPY_BYTES
+    await send_and_wait(bound, taken, long, long + b"y")
+    assert await copies(intake, 4) == [
+        Copy(b"one", False, "udp"),
+        Copy(b"two", False, "udp"),
+        Copy(long, False, "udp"),
+        Copy(long, True, "udp"),
+    ]
+    await send_and_wait(bound, taken, b"unasked")
+    intake.tap(False)
+    await send_and_wait(bound, taken, b"after", b"after")
+    intake.tap(True)
+    assert intake.tapped() == []
+    await send_and_wait(bound, taken, b"again")
+    assert await copies(intake, 1) == [Copy(b"again", False, "udp")]
+    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+    await running
+    bound.close()
+
+
+async def test_what_has_no_room_is_taken_in_and_not_copied(lane: str) -> None:
+    taken: list[bytes] = []
+    [bound] = sockets.bind("127.0.0.1", 0, 1 << 22)
+    intake = intake_of(lane, [bound], taken.extend)
+    sent = [b"%d" % number for number in range(COPIES_LIMIT + 100)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for data in sent:
+            sender.sendto(data, bound.address)
+    intake.tap(True)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+    await running
+    assert taken == sent
+    assert [copy.data for copy in intake.tapped()] == sent[:COPIES_LIMIT]
+    assert intake.tapped() == []
+    bound.close()
+
+
+async def test_the_ring_goes_round(lane: str) -> None:
+    taken: list[bytes] = []
+    [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
+    intake = intake_of(lane, [bound], taken.extend)
+    intake.tap(True)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    for begin in range(0, 3 * COPIES_LIMIT, 100):
+        sent = [b"%d" % number for number in range(begin, begin + 100)]
+        await send_and_wait(bound, taken, *sent)
+        assert [copy.data for copy in await copies(intake, 100)] == sent
+    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+    await running
+    bound.close()
+
+
+async def test_a_copy_says_by_which_socket_it_came(lane: str, tmp_path: object) -> None:
+    taken: list[bytes] = []
+    [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
+    local = unix.bind(f"{tmp_path}/socket", 0o600, "")
+    intake = intake_of(lane, [bound, local], taken.extend)
+    intake.tap(True)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await send_and_wait(bound, taken, b"by udp")
+    await send_and_wait(local, taken, b"by unix")
+    told = {copy.data: copy.transport for copy in await copies(intake, 2)}
+    # The portable lane has one queue for all, and does not tell them apart.
+    both = ("udp", "unix") if lane == twins.COMPILED else (None, None)
+    assert (told[b"by udp"], told[b"by unix"]) == both
+    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+    await running
+    bound.close()
+    local.close()
+
+
+async def test_lines_over_tcp_are_copied_too() -> None:
+    taken: list[bytes] = []
+    intake = TcpIntake(tcp.bind("127.0.0.1", 0), TcpLimits(8, 60, 8192), taken.extend)
+    await intake.start()
+    intake.tap(True)
+    _, writer = await asyncio.open_connection(*intake.address)
+    writer.write(b"a:1|c\nb:1|c\n")
+    copied = await copies(intake, 1)
+    lines = [line for copy in copied for line in copy.data.split(b"\n") if line]
+    assert (lines, copied[0].transport) == ([b"a:1|c", b"b:1|c"], "tcp")
+    intake.tap(False)
+    writer.write(b"c:1|c\n")
+    writer.close()
+    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+    assert (len(taken), intake.tapped()) == (2, [])
+    intake.close()
