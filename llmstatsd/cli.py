@@ -419,6 +419,39 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
     context.exit(1 if found.problems else 0)
 
 
+@main.command()
+@click.option(
+    "--url", metavar="URL", help="The daemon's; by default where this configuration listens."
+)
+@click.option(
+    "--config", "path", metavar="FILE", type=click.Path(path_type=Path), help="A TOML file."
+)
+@click.option(
+    "--filter",
+    "wanted",
+    metavar="TERMS",
+    default="",
+    help="Show only lines for which all terms hold, as in 'verdict=refused model=gpt-4*'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many lines.")
+def tap(url: str | None, path: Path | None, wanted: str, as_json: bool, count: int | None) -> None:
+    """Show lines as they arrive: accepted or refused, why, and the series they met.
+
+    Under load it shows a sample. It goes on when the daemon comes back; Ctrl-C ends it.
+    """
+    from llmstatsd import ask  # the other commands start without HTTP
+    from llmstatsd import tap as tapping
+
+    asked = url or ask.url_of(_load(path, os.environ, {}).http.listen)
+    try:
+        tapping.show(asked, wanted, as_json=as_json, count=count)
+    except (tapping.BadFilterError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    except tapping.RefusedError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _is_terminal() -> bool:
     """Whether a screen can be drawn, which textual does on stderr, and keys can be read."""
     is_there = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))

@@ -307,6 +307,13 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Live pages and terminals at once; one more is answered 503.",
         ),
     ] = 16
+    tap: Annotated[
+        bool,
+        Meta(
+            description="Let everybody who reaches the port see lines as they arrive; off: only"
+            " who asks from this machine."
+        ),
+    ] = False
     security_file: Annotated[
         FilePath,
         Meta(

@@ -23,11 +23,13 @@ from llmstatsd.exposition.text import Exposition
 from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
 from llmstatsd.intake import sockets, tcp, unix
+from llmstatsd.intake.copies import Tapped
 from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
 from llmstatsd.intake.senders import Senders, is_loopback
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.live.answers import Answers
+from llmstatsd.live.tap import Taps
 from llmstatsd.notify import Notifier
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
@@ -36,7 +38,7 @@ from llmstatsd.series.store import SeriesRules, Store
 from llmstatsd.state import StateFile, StateLockedError
 from llmstatsd.telemetry import Telemetry
 from llmstatsd.threads import in_thread
-from llmstatsd.web import security
+from llmstatsd.web import security, tap
 from llmstatsd.web.api import Api, Ticks
 from llmstatsd.web.app import WebStats, create_app
 from llmstatsd.web.server import WebServer
@@ -60,7 +62,7 @@ SWEEPS_PER_IDLE_TIME: Final = 60
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-_ENDLESS: Final = ("time", "look", "status", "watchdog")
+_ENDLESS: Final = ("time", "look", "taps", "status", "watchdog")
 """Tasks that end by being cancelled."""
 
 logger = logging.getLogger("llmstatsd")
@@ -129,6 +131,7 @@ class Daemon:
         )
         self._answers = Answers(self._telemetry, lambda: self._config, lambda: self._is_ready)
         self._ticks = Ticks()
+        self._taps = Taps(self._tapped, self._meaning)
         app = create_app(
             exposition,
             is_ready=lambda: self._is_ready,
@@ -137,7 +140,10 @@ class Daemon:
             concurrent_scrapes=config.http.concurrent_scrapes,
             reload=self.reload if config.http.reload else None,
             end_of_memory=lambda: self._store.stop_growing(),
-            further=Api(self._answers, self._ticks, config.http.streams, self._web_stats).routes(),
+            further=[
+                *Api(self._answers, self._ticks, config.http.streams, self._web_stats).routes(),
+                tap.route(self._taps, lambda: self._config.http.tap),
+            ],
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)
         try:
@@ -161,6 +167,12 @@ class Daemon:
         ladder.datagrams -= tcp.pieces
         ladder.bytes -= tcp.piece_bytes
         return self._store, ladder
+
+    def _tapped(self) -> list[Tapped]:
+        return [self._intake] if self._tcp is None else [self._intake, self._tcp]
+
+    def _meaning(self) -> tuple[Store, Dialect, LineStats]:
+        return self._store, _dialect(self._config), self._hot_path.stats
 
     async def _restore(self) -> None:
         if self._keeper is None:
@@ -222,6 +234,7 @@ class Daemon:
             asyncio.create_task(self._web.serve(), name="web"),
             asyncio.create_task(self._keep_time(), name="time"),
             asyncio.create_task(self._look(), name="look"),
+            asyncio.create_task(self._taps.run(), name="taps"),
         ]
         if self._notifier.is_heard:
             tasks.append(asyncio.create_task(self._tell_status(), name="status"))
@@ -397,6 +410,7 @@ class Daemon:
         if self._keeper is not None:
             self._keeper.end()
         self._ticks.end()
+        self._taps.end()
         self._web.stop()
         for task in tasks:
             if task.get_name() in _ENDLESS:

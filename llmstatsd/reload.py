@@ -20,6 +20,7 @@ TAKEN_OVER: Final = frozenset(
     {
         "http.gzip_level",
         "http.security_file",
+        "http.tap",
         "log.level",
         "log.refused_interval_seconds",
         "state.interval_seconds",

@@ -101,6 +101,7 @@ OTHER_TEXTS = {
     "limits.labels_per_series": "3",
     "http.concurrent_scrapes": "2",
     "http.streams": "2",
+    "http.tap": "true",
     "http.reload": "true",
     "log.format": "json",
     "log.level": "error",

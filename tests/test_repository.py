@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reload": {"config", "series"},
     "send": {"address"},
     "state": {"series"},
+    "tap": {"live"},
     "terminal": set(),
     "top": {"ask", "terminal", "top"},
     "intake": {"address", "intake"},
@@ -65,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
         *("", "address", "ask", "catalog", "config", "daemon", "demo", "doctor", "healthcheck"),
-        *("kit", "send", "series", "top", "web"),
+        *("kit", "send", "series", "tap", "top", "web"),
     },
 }
 KNOWS_ALL = "daemon"
