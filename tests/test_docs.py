@@ -15,6 +15,8 @@ from llmstatsd.gpu import GpuCollector
 from llmstatsd.host import HostCollector
 from llmstatsd.intake.sockets import IntakeStats, Memory, SocketStats
 from llmstatsd.intake.udp import UdpIntake
+from llmstatsd.live.filters import read_filter
+from llmstatsd.live.tap import CountRecord, LineRecord, MetSeries
 from llmstatsd.series import lanes
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.limits import Limits
@@ -163,6 +165,19 @@ def test_the_reasons_of_refusals_are_explained_as_the_api_does() -> None:
         escaped = meaning.replace("|", r"\|")
         assert f"| `{reason}` | {escaped} |" in page
     assert set(MEANINGS) == set(REASONS)
+
+
+def test_filters_of_taps_in_the_docs_are_filters_and_their_fields_are_all() -> None:
+    page = (DOCS / "reference" / "api.md").read_text().partition("## `tap`")[2]
+    how_to = (DOCS / "how-to" / "tap.md").read_text()
+    examples = re.findall(r"--filter '([^']+)'", how_to)
+    examples += page.partition("### Filters")[2].split("```")[1].strip().splitlines()
+    assert len(examples) > 6
+    for example in examples:
+        assert read_filter(example).terms
+    rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    for struct in (LineRecord, CountRecord, MetSeries):
+        assert set(struct.__struct_fields__) - {"version", "time"} <= rows
 
 
 def test_the_code_map_names_every_module_and_no_other() -> None:
