@@ -306,7 +306,8 @@ def test_a_flood_leaves_the_queue_bounded_and_every_loss_measured(daemon: Runnin
 
 def test_the_clamped_receive_buffer_is_reported_with_the_sysctl(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--statsd-receive-buffer-bytes", str(1 << 30))
-    assert "net.core.rmem_max=1073741824" in daemon.log.read_text()
+    said = "net.core.rmem_max=1073741824"
+    wait_for(said, lambda: said in daemon.log.read_text() or None)
 
 
 def test_unknown_paths_and_methods_are_refused(daemon: RunningDaemon) -> None:

@@ -238,6 +238,7 @@ class Answers:
         self._config = config
         self._is_ready = is_ready
         self._started = time.time()
+        self._wall_begun = self._started
         self._begun = time.monotonic()
         self._rates = _Rates()
         self.begin()
@@ -348,7 +349,7 @@ class Answers:
 
     def _points(self, track: Track, window: WindowName, steps: range) -> Iterator[Point]:
         step, bounds = _step_seconds(window), self.history.bounds
-        began = time.time() - (time.monotonic() - self._begun)
+        began = self._began()
         first = steps.start - QUANTILE_TICKS + 1
         known = dict(self._window(track, window).since(first))
         recent = [0.0] * (len(bounds) + 1)  # of the steps that quantiles are taken over
@@ -367,6 +368,13 @@ class Answers:
                     flow.counts,
                     *(quantile(share, bounds, recent) for share in (0.5, 0.95, 0.99)),
                 )
+
+    def _began(self) -> float:
+        """The wall clock's time of tick 0: the same each time, unless that clock is set."""
+        began = time.time() - (time.monotonic() - self._begun)
+        if abs(began - self._wall_begun) > 1.0:
+            self._wall_begun = began
+        return self._wall_begun
 
     def _figures(self, track: Track, window: WindowName) -> Figures:
         flow = self._window(track, window).total()

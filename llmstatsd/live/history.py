@@ -27,7 +27,7 @@ MODELS_LIMIT: Final = 32
 """Models followed one by one; what comes of any further one is shown as the rest.
 
 A model has its place until nothing has come of it for an hour. With each of them busy in every
-second all this takes 6 MB.
+second all this takes 7 MiB.
 """
 
 CELLS_PER_READING: Final = 2000
