@@ -181,17 +181,18 @@ cdef class Receiver:
             turn_store(&self._asked, turn_load(&self._copied))
         flag_set(&self._is_tapped, is_open)
 
-    def tapped(self):
-        """What was copied since: bytes, at most COPY_BYTES, and whether they are cut."""
+    def tapped(self, most):
+        """Some of what was copied since: bytes, at most COPY_BYTES, and whether they are cut."""
         cdef uint64_t copied = turn_load(&self._copied), asked = self._asked
+        cdef uint64_t step = copies.step_for(copied - asked, most)
         cdef Copy *copy
         cdef list found = []
-        while asked != copied:
+        while asked < copied:
             copy = &self._copies[asked % COPIES_LIMIT]
             data = (<char *>copy.data)[: min(copy.length, <size_t>COPY_BYTES)]
             found.append((data, copy.length > COPY_BYTES))
-            asked += 1
-            turn_store(&self._asked, asked)
+            asked += step
+        turn_store(&self._asked, copied)
         return found
 
     def stop(self, uint64_t datagrams, uint64_t accounted_bytes):

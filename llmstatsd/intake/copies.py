@@ -27,8 +27,13 @@ class Tapped(Protocol):
     def tap(self, is_open: bool, /) -> None:
         """Begin to copy what is taken in, or end that; twice is as good as once."""
 
-    def tapped(self) -> list[Copy]:
-        """What was copied since it was asked last, the oldest first."""
+    def tapped(self, most: int, /) -> list[Copy]:
+        """Some of what was copied since it was asked last, evenly; `most` bounds each socket."""
+
+
+def step_for(count: int, most: int) -> int:
+    """How far apart those are that are taken, if at most so many of `count` shall be."""
+    return max(1, -(-count // max(1, most)))
 
 
 class Copies:
@@ -37,15 +42,19 @@ class Copies:
     __slots__ = ("_copies", "_transport")
 
     def __init__(self, transport: str | None) -> None:
-        self._copies: list[Copy] = []
+        self._copies: list[bytes] = []
         self._transport = transport
 
     def put(self, datagrams: Sequence[bytes]) -> None:
         """Copy as many as there is room for."""
         for data in datagrams[: COPIES_LIMIT - len(self._copies)]:
-            self._copies.append(Copy(data[:COPY_BYTES], len(data) > COPY_BYTES, self._transport))
+            # One byte more says that it is cut.
+            self._copies.append(data[: COPY_BYTES + 1])
 
-    def take(self) -> list[Copy]:
-        """All of them, which leave."""
+    def take(self, most: int) -> list[Copy]:
+        """At most so many, evenly; all of them leave."""
         copies, self._copies = self._copies, []
-        return copies
+        return [
+            Copy(data[:COPY_BYTES], len(data) > COPY_BYTES, self._transport)
+            for data in copies[:: step_for(len(copies), most)]
+        ]

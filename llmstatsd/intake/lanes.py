@@ -123,12 +123,12 @@ class LaneIntake:
         for receiver in self._receivers:
             receiver.tap(is_open)
 
-    def tapped(self) -> list[Copy]:
-        """What was copied since it was asked last, of one socket after the other."""
+    def tapped(self, most: int) -> list[Copy]:
+        """Some of what was copied since, at most so many of each socket, one after the other."""
         return [
             Copy(data, is_cut, each.transport)
             for receiver, each in zip(self._receivers, self.sockets, strict=True)
-            for data, is_cut in receiver.tapped()
+            for data, is_cut in receiver.tapped(most)
         ]
 
     def settle(self) -> None:

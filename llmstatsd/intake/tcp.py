@@ -131,9 +131,9 @@ class TcpIntake:
         elif self._copies is None:
             self._copies = Copies("tcp")
 
-    def tapped(self) -> list[Copy]:
-        """What was copied since it was asked last, the oldest first."""
-        return self._copies.take() if self._copies is not None else []
+    def tapped(self, most: int) -> list[Copy]:
+        """Some of what was copied since it was asked last, evenly, the oldest first."""
+        return self._copies.take(most) if self._copies is not None else []
 
     async def stop(self) -> None:
         """Take in what has been sent, for DRAIN_SECONDS at most, and close everything.

@@ -83,7 +83,10 @@ class UdpIntake:
             if waiting >= self.stats.queue_high_water:
                 self.stats.queue_high_water = waiting + 1
             # What came in the same turn of the loop costs no further wake-up.
-            self._take_in([datagram, *self._waiting(BATCH_BYTES - len(datagram))])
+            batch = [datagram, *self._waiting(BATCH_BYTES - len(datagram))]
+            self._feed(batch)
+            if self._copies is not None:
+                self._copies.put(batch)
 
     def feed_to(self, feed: Callable[[Sequence[bytes]], None]) -> None:
         """Feed something else from now on."""
@@ -97,9 +100,9 @@ class UdpIntake:
             transports = {each.transport for each in self.sockets}  # all come by one queue
             self._copies = Copies(transports.pop() if len(transports) == 1 else None)
 
-    def tapped(self) -> list[Copy]:
-        """What was copied since it was asked last, the oldest first."""
-        return self._copies.take() if self._copies is not None else []
+    def tapped(self, most: int) -> list[Copy]:
+        """Some of what was copied since it was asked last, evenly, the oldest first."""
+        return self._copies.take(most) if self._copies is not None else []
 
     def settle(self) -> None:
         """Bring everything that is counted up to date: here it always is."""

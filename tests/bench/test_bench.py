@@ -306,6 +306,17 @@ def test_hostile_datagrams_are_sent_to_both_lanes() -> None:
     assert all(one["wrong_sums"] == {} for one in result["ordeals"])
 
 
+def test_both_lanes_are_loaded_with_a_tap_and_without() -> None:
+    result = run("tap.py", "--rounds=1", "--rate=2000", "--seconds=1", "--json=-")
+    assert [(one["lane"], one["is_tapped"]) for one in result["phases"]] == [
+        ("compiled", True),
+        ("compiled", False),
+        ("portable", True),
+        ("portable", False),
+    ]
+    assert all((one["shown_lines"] > 0) == one["is_tapped"] for one in result["phases"])
+
+
 def test_a_result_can_go_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "start.json"
     command = [sys.executable, "bench/start.py", "--starts=1", f"--json={file}"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,7 +12,7 @@ from llmstatsd.intake.copies import COPIES_LIMIT, COPY_BYTES, Copy, Tapped
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from tests import twins
 
-from . import DEADLINE_SECONDS, intake_of
+from . import DEADLINE_SECONDS, Intake, intake_of
 
 
 @pytest.fixture(params=twins.BOTH)
@@ -18,6 +20,28 @@ def lane(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     twins.twin(name)
     return name
+
+
+@asynccontextmanager
+async def running(
+    lane: str,
+    bound: list[sockets.DatagramSocket],
+    taken: list[bytes],
+    *,
+    is_tapped: bool = False,
+) -> AsyncIterator[Intake]:
+    """An intake that receives, and has ended behind it."""
+    intake = intake_of(lane, bound, taken.extend)
+    intake.tap(is_tapped)
+    await intake.start()
+    task = asyncio.create_task(intake.run())
+    try:
+        yield intake
+    finally:
+        await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
+        await task
+        for each in bound:
+            each.close()
 
 
 async def send_and_wait(
@@ -38,7 +62,7 @@ async def copies(source: Tapped, count: int) -> list[Copy]:
     found: list[Copy] = []
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(found) < count:
-            found += source.tapped()
+            found += source.tapped(COPIES_LIMIT)
             await asyncio.sleep(0.001)
     return found
 
@@ -46,87 +70,83 @@ async def copies(source: Tapped, count: int) -> list[Copy]:
 async def test_copies_are_taken_while_a_tap_is_open_and_never_else(lane: str) -> None:
     taken: list[bytes] = []
     [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
-    intake = intake_of(lane, [bound], taken.extend)
-    await intake.start()
-    running = asyncio.create_task(intake.run())
-    await send_and_wait(bound, taken, b"before")
-    assert intake.tapped() == []
-    intake.tap(True)
-    await send_and_wait(bound, taken, b"one", b"two")
-    intake.tap(True)
-    long = b"x" * COPY_BYTES
-    await send_and_wait(bound, taken, long, long + b"y")
-    assert await copies(intake, 4) == [
-        Copy(b"one", False, "udp"),
-        Copy(b"two", False, "udp"),
-        Copy(long, False, "udp"),
-        Copy(long, True, "udp"),
-    ]
-    await send_and_wait(bound, taken, b"unasked")
-    intake.tap(False)
-    await send_and_wait(bound, taken, b"after", b"after")
-    intake.tap(True)
-    assert intake.tapped() == []
-    await send_and_wait(bound, taken, b"again")
-    assert await copies(intake, 1) == [Copy(b"again", False, "udp")]
-    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
-    await running
-    bound.close()
+    async with running(lane, [bound], taken) as intake:
+        await send_and_wait(bound, taken, b"before")
+        assert intake.tapped(COPIES_LIMIT) == []
+        intake.tap(True)
+        await send_and_wait(bound, taken, b"one", b"two")
+        intake.tap(True)
+        long = b"x" * COPY_BYTES
+        await send_and_wait(bound, taken, long, long + b"y")
+        assert await copies(intake, 4) == [
+            Copy(b"one", False, "udp"),
+            Copy(b"two", False, "udp"),
+            Copy(long, False, "udp"),
+            Copy(long, True, "udp"),
+        ]
+        await send_and_wait(bound, taken, b"unasked")
+        intake.tap(False)
+        await send_and_wait(bound, taken, b"after", b"after")
+        intake.tap(True)
+        assert intake.tapped(COPIES_LIMIT) == []
+        await send_and_wait(bound, taken, b"again")
+        assert await copies(intake, 1) == [Copy(b"again", False, "udp")]
 
 
-async def test_what_has_no_room_is_taken_in_and_not_copied(lane: str) -> None:
+async def all_copied(lane: str, sent: list[bytes]) -> Intake:
+    """An intake that has taken in what was sent, and has ended."""
     taken: list[bytes] = []
     [bound] = sockets.bind("127.0.0.1", 0, 1 << 22)
-    intake = intake_of(lane, [bound], taken.extend)
-    sent = [b"%d" % number for number in range(COPIES_LIMIT + 100)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for data in sent:
             sender.sendto(data, bound.address)
-    intake.tap(True)
-    await intake.start()
-    running = asyncio.create_task(intake.run())
-    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
-    await running
+    async with running(lane, [bound], taken, is_tapped=True) as intake:
+        await intake.stop()
     assert taken == sent
-    assert [copy.data for copy in intake.tapped()] == sent[:COPIES_LIMIT]
-    assert intake.tapped() == []
-    bound.close()
+    return intake
+
+
+async def test_what_has_no_room_is_taken_in_and_not_copied(lane: str) -> None:
+    sent = [b"%d" % number for number in range(COPIES_LIMIT + 100)]
+    intake = await all_copied(lane, sent)
+    assert [copy.data for copy in intake.tapped(COPIES_LIMIT)] == sent[:COPIES_LIMIT]
+    assert intake.tapped(COPIES_LIMIT) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(3, [0, 4, 8]), (5, [0, 2, 4, 6, 8]), (10, [*range(10)]), (0, [0])]
+)
+async def test_some_are_given_evenly_and_all_leave(
+    lane: str, most: int, expected: list[int]
+) -> None:
+    intake = await all_copied(lane, [b"%d" % number for number in range(10)])
+    assert [int(copy.data) for copy in intake.tapped(most)] == expected
+    assert intake.tapped(10) == []
 
 
 async def test_the_ring_goes_round(lane: str) -> None:
     taken: list[bytes] = []
     [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
-    intake = intake_of(lane, [bound], taken.extend)
-    intake.tap(True)
-    await intake.start()
-    running = asyncio.create_task(intake.run())
-    for begin in range(0, 3 * COPIES_LIMIT, 100):
-        sent = [b"%d" % number for number in range(begin, begin + 100)]
-        await send_and_wait(bound, taken, *sent)
-        assert [copy.data for copy in await copies(intake, 100)] == sent
-    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
-    await running
-    bound.close()
+    async with running(lane, [bound], taken) as intake:
+        intake.tap(True)
+        for begin in range(0, 3 * COPIES_LIMIT, 100):
+            sent = [b"%d" % number for number in range(begin, begin + 100)]
+            await send_and_wait(bound, taken, *sent)
+            assert [copy.data for copy in await copies(intake, 100)] == sent
 
 
 async def test_a_copy_says_by_which_socket_it_came(lane: str, tmp_path: object) -> None:
     taken: list[bytes] = []
     [bound] = sockets.bind("127.0.0.1", 0, 1 << 20)
     local = unix.bind(f"{tmp_path}/socket", 0o600, "")
-    intake = intake_of(lane, [bound, local], taken.extend)
-    intake.tap(True)
-    await intake.start()
-    running = asyncio.create_task(intake.run())
-    await send_and_wait(bound, taken, b"by udp")
-    await send_and_wait(local, taken, b"by unix")
-    told = {copy.data: copy.transport for copy in await copies(intake, 2)}
-    # The portable lane has one queue for all, and does not tell them apart.
-    both = ("udp", "unix") if lane == twins.COMPILED else (None, None)
-    assert (told[b"by udp"], told[b"by unix"]) == both
-    await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
-    await running
-    bound.close()
-    local.close()
+    async with running(lane, [bound, local], taken) as intake:
+        intake.tap(True)
+        await send_and_wait(bound, taken, b"by udp")
+        await send_and_wait(local, taken, b"by unix")
+        told = {copy.data: copy.transport for copy in await copies(intake, 2)}
+        # The portable lane has one queue for all, and does not tell them apart.
+        both = ("udp", "unix") if lane == twins.COMPILED else (None, None)
+        assert (told[b"by udp"], told[b"by unix"]) == both
 
 
 async def test_lines_over_tcp_are_copied_too() -> None:
@@ -143,5 +163,5 @@ async def test_lines_over_tcp_are_copied_too() -> None:
     writer.write(b"c:1|c\n")
     writer.close()
     await asyncio.wait_for(intake.stop(), DEADLINE_SECONDS)
-    assert (len(taken), intake.tapped()) == (2, [])
+    assert (len(taken), intake.tapped(COPIES_LIMIT)) == (2, [])
     intake.close()
