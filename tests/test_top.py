@@ -111,8 +111,10 @@ class Terminal:
         )
 
     def close(self) -> None:
-        """End this server and what runs in it."""
+        """End this server and what runs in it; it leaves its socket behind."""
+        path = Path(self._run("display-message", "-p", "#{socket_path}").strip())
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+        path.unlink(missing_ok=True)
 
 
 OpenTop = Callable[..., Terminal]
