@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,10 @@ TIMEOUT = b'{"model":"llama3","operation":"chat","duration_seconds":30,"error":"
 
 _numbers = count()
 
+# tmux now and then does not learn that a program has ended, and with which code.
+_TELLS_ITS_END = '"$@"; echo "ended with $?"; exec cat'
+_ENDED = re.compile(r"^ended with (\d+)$", re.MULTILINE)
+
 
 class Terminal:
     """A program in a pane of a tmux server of its own."""
@@ -35,9 +40,8 @@ class Terminal:
         size = ("-x", str(width), "-y", str(height))
         self._run("-f", "/dev/null", "new-session", "-d", *size, "cat")
         self._run("set-option", "-g", "window-size", "manual")
-        self._run("set-option", "-g", "remain-on-exit", "on")
         self.resize(width, height)
-        self._run("respawn-pane", "-k", *command)
+        self._run("respawn-pane", "-k", "sh", "-c", _TELLS_ITS_END, "sh", *command)
 
     def _run(self, *arguments: str) -> str:
         return subprocess.run(
@@ -100,15 +104,13 @@ class Terminal:
         return [cells[0] for cells in rows if len(cells) == len(COLUMNS)]
 
     def signal(self, number: int) -> None:
-        os.kill(int(self._run("list-panes", "-F", "#{pane_pid}")), number)
+        shell = self._run("list-panes", "-F", "#{pane_pid}").strip()
+        [program] = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        os.kill(int(program), number)
 
     def exit_code(self) -> int:
-        return int(
-            wait_for(
-                "the end",
-                lambda: self._run("list-panes", "-F", "#{pane_dead_status}").strip(),
-            )
-        )
+        """That of the program, once it has ended and given the terminal back."""
+        return int(wait_for("the end", lambda: _ENDED.search(self.text()))[1])
 
     def close(self) -> None:
         """End this server and what runs in it; it leaves its socket behind."""
