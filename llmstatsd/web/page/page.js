@@ -39,6 +39,7 @@
   const at = (seconds) => clock.format(seconds * 1000);
   const count = (n) => (Math.abs(n) >= 1e6 ? large : Math.abs(n) < 100 ? tenths : number).format(n);
   const rate = (n) => (n !== 0 && Math.abs(n) < 1 ? small.format(n) : count(n));
+  const beside = (n) => (Math.abs(n) >= 1e4 ? large.format(n) : rate(n)); // an axis
   const share = (n) => (n === null ? "–" : percent.format(n));
   const duration = (s) => (s === null ? "–" : s < 1 ? `${digits.format(s * 1000)} ms` : `${digits.format(s)} s`);
 
@@ -638,7 +639,7 @@
       pen.fillStyle = colours.grid;
       pen.fillRect(LEFT, Math.round(y), width - LEFT - RIGHT, 1);
       pen.fillStyle = colours.quiet;
-      pen.fillText(rate(most * part), LEFT - 6, y + (part === 1 ? 4 : 0));
+      pen.fillText(beside(most * part), LEFT - 6, y + (part === 1 ? 4 : 0));
     }
     return (value) => bottom - (value / most) * inner.height;
   }
