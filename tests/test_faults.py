@@ -287,7 +287,7 @@ def test_a_reload_and_a_writing_at_a_limit_of_memory_lose_nothing_and_count_noth
     kept = ("--state", state, "--state-interval-seconds", "1", "--config", str(file))
     daemon = start_daemon(*kept, env={"MALLOC_ARENA_MAX": "1"})
     sent = 0
-    while sent < 5000:
+    while sent < 10_000:
         sent = send_customers(daemon, sent)
     process = psutil.Process(daemon.process.pid)
     limits = resource.prlimit(process.pid, resource.RLIMIT_AS)

@@ -261,15 +261,24 @@ def _daemon(config: Config) -> list[Alert]:
         ),
         Alert(
             "StateNotWritten",
-            "time() - llmstatsd_state_last_write_timestamp_seconds"
-            f" > {number(_state_seconds(config))}",
+            _state_not_written(number(_state_seconds(config))),
             "5m",
             "warning",
             "llmstatsd does not write its state file",
-            "The state of {{ $labels.instance }} was written {{ $value | humanizeDuration }} ago:"
-            " a crash loses what came since.",
+            "The state of {{ $labels.instance }} has not been written for"
+            " {{ $value | humanizeDuration }}: a crash loses what came since.",
         ),
     ]
+
+
+def _state_not_written(seconds: str) -> str:
+    """Both a daemon without a state and one whose writings all failed say 0 for the last one."""
+    written = "llmstatsd_state_last_write_timestamp_seconds"
+    return (
+        f"time() - ({written} > 0) > {seconds}\n"
+        f"or (time() - process_start_time_seconds > {seconds}\n"
+        f"  and {written} == 0 and llmstatsd_state_write_failures_total > 0)"
+    )
 
 
 def _state_seconds(config: Config) -> float:
