@@ -26,7 +26,7 @@ from bench.loads import Case
 
 LANES: Final = ("compiled", "portable")
 LINES: Final = 20
-GOAL_CPU_SHARE: Final = 0.02
+GOAL_CPU_SHARE: Final = 0.01
 """Of a core, that an open tap takes beside the load."""
 
 

@@ -21,7 +21,8 @@ from urllib.parse import quote, urlsplit
 import click
 import msgspec
 
-from llmstatsd.live.tap import CountRecord, LineRecord, MetSeries
+from llmstatsd.live.tap import CountRecord, LineRecord
+from llmstatsd.series.explain import Met
 
 TAP_PATH: Final = "/api/v1/tap"
 
@@ -211,7 +212,7 @@ def _why(record: LineRecord) -> str:
     return visible(folded or next(iter(record.notes), ""))
 
 
-def _met(met: tuple[MetSeries, ...]) -> str:
+def _met(met: tuple[Met, ...]) -> str:
     first = met[0]
     labels = ",".join(
         f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in first.labels.items()

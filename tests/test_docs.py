@@ -16,8 +16,9 @@ from llmstatsd.host import HostCollector
 from llmstatsd.intake.sockets import IntakeStats, Memory, SocketStats
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.live.filters import read_filter
-from llmstatsd.live.tap import CountRecord, LineRecord, MetSeries
+from llmstatsd.live.tap import CountRecord, LineRecord
 from llmstatsd.series import lanes
+from llmstatsd.series.explain import Met
 from llmstatsd.series.hotpath import HotPath
 from llmstatsd.series.limits import Limits
 from llmstatsd.series.store import Store
@@ -176,7 +177,7 @@ def test_filters_of_taps_in_the_docs_are_filters_and_their_fields_are_all() -> N
     for example in examples:
         assert read_filter(example).terms
     rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
-    for struct in (LineRecord, CountRecord, MetSeries):
+    for struct in (LineRecord, CountRecord, Met):
         assert set(struct.__struct_fields__) - {"version", "time"} <= rows
 
 

@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reload": {"config", "series"},
     "send": {"address"},
     "state": {"series"},
-    "tap": {"live"},
+    "tap": {"live", "series"},
     "terminal": set(),
     "top": {"ask", "terminal", "top"},
     "intake": {"address", "intake"},

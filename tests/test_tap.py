@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from llmstatsd import tap
 from llmstatsd.cli import main
-from llmstatsd.live.tap import CountRecord, LineRecord, MetSeries
+from llmstatsd.live.tap import CountRecord, LineRecord
+from llmstatsd.series.explain import Met
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.tools import tool
 
@@ -30,7 +31,7 @@ def line(text: str, **changed: object) -> LineRecord:
     return LineRecord(version=1, time=0.25, transport="udp", text=text, **(fields | changed))  # type: ignore[arg-type]
 
 
-def met(**changed: object) -> MetSeries:
+def met(**changed: object) -> Met:
     fields: dict[str, object] = {
         "series": "llm_tokens_total",
         "type": "counter",
@@ -42,7 +43,7 @@ def met(**changed: object) -> MetSeries:
         "weight": 1.0,
         "is_change": False,
     }
-    return MetSeries(**(fields | changed))  # type: ignore[arg-type]
+    return Met(**(fields | changed))  # type: ignore[arg-type]
 
 
 def rest_of(row: str) -> str:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ from msgspec import Struct
 
 from llmstatsd.intake.copies import Copy, Tapped, step_for
 from llmstatsd.live.filters import Filter, Seen, read_filter
-from llmstatsd.series.explain import Explained, explain
+from llmstatsd.series.explain import Explained, Met, explain
 from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import Store
 from llmstatsd.wire.statsd import Dialect
@@ -48,20 +47,6 @@ BURST_SECONDS: Final = LINES_AT_ONCE / LINES_PER_SECOND
 logger = logging.getLogger("llmstatsd")
 
 
-class MetSeries(Struct, frozen=True):
-    """A series that a line met; see `explain.Met`."""
-
-    series: str
-    type: str
-    labels: dict[str, str]
-    folded: dict[str, str]
-    fold_reason: str | None
-    samples: int
-    values: tuple[float | str, ...]
-    weight: float
-    is_change: bool
-
-
 class LineRecord(Struct, frozen=True, tag_field="record", tag="line"):
     """One line: `reason` is that of a refusal, or the kind of what is set aside."""
 
@@ -72,7 +57,7 @@ class LineRecord(Struct, frozen=True, tag_field="record", tag="line"):
     reason: str | None
     notes: tuple[str, ...]
     text: str
-    met: tuple[MetSeries, ...]
+    met: tuple[Met, ...]
 
 
 class CountRecord(Struct, frozen=True, tag_field="record", tag="count"):
@@ -220,6 +205,8 @@ class Taps:
         """Explain some of what was copied, and leave the rest out."""
         most = self._allowed()
         copies = [copy for source in self._sources() for copy in source.tapped(most)]
+        if not most:
+            return
         for number, (copy, line) in enumerate(self._explained(copies, most), 1):
             self._credit -= 1
             seen = Seen(line, copy.transport)
@@ -242,13 +229,10 @@ class Taps:
         each = most
         if sum(copy.data.count(b"\n") + 1 for copy in copies) > most:
             copies = copies[:: step_for(len(copies), most)]
-            each = most // max(1, len(copies))
-        lines = (
-            (copy, line)
-            for copy in copies
-            for line in explain(store, dialect, copy.data, each, is_cut=copy.is_cut)
-        )
-        return islice(lines, most)
+            each = most // len(copies)
+        for copy in copies:
+            for line in explain(store, dialect, copy.data, each, is_cut=copy.is_cut):
+                yield copy, line
 
 
 class _Once:
@@ -270,7 +254,7 @@ class _Once:
                     line.why,
                     line.notes,
                     line.text,
-                    tuple(MetSeries(*met) for met in line.met),
+                    line.met,
                 )
             )
         return self._made

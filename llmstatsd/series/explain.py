@@ -29,7 +29,7 @@ FIELD_LENGTH_LIMIT: Final = 64
 """Most characters of a field of an event that are told."""
 
 
-class Met(NamedTuple):
+class Met(msgspec.Struct, frozen=True):
     """A series that a line met: where its samples are, in the unit of the series.
 
     `folded` are the labels that became `other`, with what they would be; `fold_reason` is the

@@ -192,6 +192,18 @@ def test_a_line_is_told_with_where_its_values_are() -> None:
     assert one(rig, "depth:+3|g").met[0].is_change
 
 
+def test_names_of_one_line_take_room_from_each_other() -> None:
+    chain = "jobs:1|c:2|ms"
+    rig = Rig(limits={"undeclared_names": 1})
+    assert one(rig, chain).why == "name_budget"
+    assert rig.refused() == {"name_budget": 1}
+    rig = Rig()
+    assert one(rig, "jobs:1|c:2|g").why == "type_conflict"
+    assert one(rig, "jobs_total:1|c:2|g").why == "type_conflict"
+    assert rig.refused() == {"type_conflict": 2}
+    assert one(rig, chain).verdict == "accepted"
+
+
 def test_a_folded_line_is_told_with_what_it_would_be() -> None:
     rig = Rig(limits={"label_values": 1})
     one(rig, "llm_request_total:1|c|#model:a,operation:chat")
