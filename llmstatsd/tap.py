@@ -34,6 +34,9 @@ RETRY_SECONDS: Final = 1.0
 RECORD_BYTES: Final = 1 << 20
 """Longest record that is read; the daemon's are far below."""
 
+WHY_COLUMNS: Final = 19
+"""As long as the longest reason or note."""
+
 TEXT_COLUMNS: Final = 56
 """Width of the column of lines; a longer one moves what is right of it."""
 
@@ -163,7 +166,7 @@ def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
     at = time.localtime(record.time)
     clock = f"{time.strftime('%H:%M:%S', at)}.{int(record.time % 1 * 1000):03d}"
     verdict = f"{record.verdict:9}"
-    rest = f" {_why(record):15.15} {_padded(visible(record.text), TEXT_COLUMNS)}"
+    rest = f" {_why(record):{WHY_COLUMNS}} {_padded(visible(record.text), TEXT_COLUMNS)}"
     if record.met:
         rest += f" -> {_met(record.met)}"
     if columns is not None:
@@ -218,7 +221,8 @@ def _met(met: tuple[Met, ...]) -> str:
         f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in first.labels.items()
     )
     values = ",".join(f"{value:g}" if isinstance(value, float) else value for value in first.values)
-    shown = f"{first.series}{{{labels}}} {'±' if first.is_change else ''}{values}"
+    place = f"{first.series}{{{labels}}}" if labels else first.series
+    shown = f"{place} {'±' if first.is_change else ''}{values}"
     if first.samples > len(first.values):
         shown += ",..."
     if first.weight != 1:

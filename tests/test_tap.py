@@ -19,7 +19,9 @@ from click.testing import CliRunner
 from llmstatsd import tap
 from llmstatsd.cli import main
 from llmstatsd.live.tap import CountRecord, LineRecord
+from llmstatsd.series.cardinality import FOLD_REASONS
 from llmstatsd.series.explain import Met
+from llmstatsd.wire.reasons import NOTES, REASONS
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.tools import tool
 
@@ -60,10 +62,9 @@ def test_rows_have_aligned_columns() -> None:
     accepted = shown(line(text, met=(met(),)))
     refused = shown(line("a:b|c", verdict="refused", reason="bad_value"))
     wide = shown(line("\u6f22" * 5, met=(met(),)))
-    assert accepted == (
-        f'accepted  {"":15} {text:{tap.TEXT_COLUMNS}} -> llm_tokens_total{{model="gpt-4o"}} 3'
-    )
-    assert refused == "refused   bad_value       a:b|c"
+    columns = f"accepted  {'':{tap.WHY_COLUMNS}} {text:{tap.TEXT_COLUMNS}}"
+    assert accepted == f'{columns} -> llm_tokens_total{{model="gpt-4o"}} 3'
+    assert refused == "refused   bad_value           a:b|c"
     assert wide.index("->") == accepted.index("->") - 5  # each takes two columns
 
 
@@ -72,7 +73,7 @@ def test_rows_have_aligned_columns() -> None:
     [
         (line("x", met=(met(samples=3, values=(1.0, 2.5, 3.0), weight=2.0),)), "} 1,2.5,3 x2"),
         (line("x", met=(met(samples=9),)), "} 3,..."),
-        (line("x", met=(met(is_change=True),)), "} ±3"),
+        (line("x", met=(met(is_change=True, labels={}),)), "-> llm_tokens_total ±3"),
         (line("x", met=(met(values=("member",)),)), "} member"),
         (line("x", met=(met(), met())), "} 3 +1 series"),
         (
@@ -86,6 +87,7 @@ def test_a_row_tells_what_its_values_are(record: LineRecord, end: str) -> None:
 
 
 def test_a_row_tells_why() -> None:
+    assert max(map(len, (*REASONS, *NOTES, *FOLD_REASONS))) <= tap.WHY_COLUMNS
     assert "label_values" in shown(line("x", met=(met(fold_reason="label_values"),)))
     assert "dropped_label" in shown(line("x", notes=("dropped_label",), met=(met(),)))
     assert "event" in shown(line("x", verdict="set_aside", reason="event"))
@@ -189,7 +191,7 @@ def test_lines_are_printed_as_they_come_and_ctrl_c_ends_it(
     command = start("--url", daemon.url, "--filter", "verdict=refused text~b")
     daemon.send(b"a:1|c")
     row = send_until_shown(daemon, command, b"a:\x1b[2Jb|c")
-    assert rest_of(row) == "refused   bad_value       a:\\x1b[2Jb|c\n"
+    assert rest_of(row) == "refused   bad_value           a:\\x1b[2Jb|c\n"
     command.process.send_signal(signal.SIGINT)
     assert command.ended() == 0
     command.close()
@@ -320,7 +322,9 @@ def test_a_terminal_shows_hostile_lines_in_rows_of_their_own(
         wait_for("the first row", lambda: has("first", b"first:1|c"))
         hostile = HOSTILE.replace("\n", "").encode() + b":x|c"
         [row, *_] = wait_for("the hostile row", lambda: has("<script>", hostile))
-        assert rest_of(row).startswith(r"refused   bad_value       \x1b[2J\x1b]0;owned\x07<script>")
+        assert rest_of(row).startswith(
+            r"refused   bad_value           \x1b[2J\x1b]0;owned\x07<script>"
+        )
         assert any("first:1|c" in each for each in pane())
         assert any("\x1b[31mrefused" in each for each in pane("-e"))
         subprocess.run([*tmux, "send-keys", "C-c"], check=True, timeout=DEADLINE_SECONDS)

@@ -189,6 +189,7 @@ class Taps:
     async def _feed(self) -> None:
         """Until the last tap closes."""
         tell_at = time.monotonic()
+        lines = self._meaning()[2].lines
         while self._open:
             for source in self._sources():
                 source.tap(True)  # the portable lane may have taken over
@@ -196,9 +197,10 @@ class Taps:
             now = time.monotonic()
             if now >= tell_at:
                 tell_at = now + COUNT_SECONDS
-                lines = self._meaning()[2].lines
                 for tap in self._open:
                     tap.tell(lines)
+            # Told with the next look, which finds copies of all that is counted by now.
+            lines = self._meaning()[2].lines
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:

@@ -105,6 +105,25 @@ async def test_what_is_explained_at_once_is_bounded_and_of_every_datagram() -> N
         assert more["explained"] - count["explained"] < LINES_AT_ONCE
 
 
+async def test_what_came_after_the_last_look_is_not_told_as_left_out() -> None:
+    stats = LineStats()
+
+    class Busy(Source):
+        """Takes in a line right behind each look, as a lane's thread does."""
+
+        def tapped(self, most: int) -> list[Copy]:
+            copies = super().tapped(most)
+            stats.plain_lines += 1
+            self.put(b"a:1|c")
+            return copies
+
+    async with running(Busy(), stats) as taps:
+        tap = taps.open("")
+        for explained in (1, 5, 20):
+            count = await count_of(tap, explained)
+            assert count["lines"] == count["explained"]
+
+
 async def test_for_a_reader_who_does_not_read_a_bounded_number_waits() -> None:
     source, stats = Source(), LineStats()
     async with running(source, stats) as taps:
