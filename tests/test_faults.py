@@ -283,7 +283,8 @@ def test_a_reload_and_a_writing_at_a_limit_of_memory_lose_nothing_and_count_noth
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     file, state = tmp_path / "llmstatsd.toml", str(tmp_path / "state")
-    file.write_text("[limits]\nlabel_values = 100000\nlabel_sets = 100000\n")
+    limits_of_many = "label_values = 100000\nlabel_sets = 100000\nexposition_lines = 10000000\n"
+    file.write_text(f"[limits]\n{limits_of_many}")
     kept = ("--state", state, "--state-interval-seconds", "1", "--config", str(file))
     daemon = start_daemon(*kept, env={"MALLOC_ARENA_MAX": "1"})
     sent = 0
@@ -293,7 +294,8 @@ def test_a_reload_and_a_writing_at_a_limit_of_memory_lose_nothing_and_count_noth
     limits = resource.prlimit(process.pid, resource.RLIMIT_AS)
     limit = process.memory_info().vms + 2 * A_MEBIBYTE
     resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limits[1]))
-    file.write_text('[pinned]\ncustomer = ["new"]\n[limits]\nlabel_values = 100000\n')
+    # A second store needs as much as the first: several times what is left.
+    file.write_text(f'[pinned]\ncustomer = ["new"]\n[limits]\n{limits_of_many}')
     daemon.process.send_signal(signal.SIGHUP)
     wait_for(
         "a failed reload",
