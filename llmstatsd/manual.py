@@ -14,7 +14,8 @@ from llmstatsd import __version__, cli, config
 
 EXIT_CODES: Final = {
     "0": "Done, or a clean stop.",
-    "1": "Not ready (`healthcheck`), or a bug of ours.",
+    "1": "Not ready (`healthcheck`), no answer (`top`), a problem (`doctor`), no daemon or none"
+    " that lets you look (`tap`), or a bug of ours.",
     "2": "Wrong usage, or a destination that cannot be reached.",
     "3": "Bad configuration, a socket that cannot be bound, or a state file that another daemon"
     " keeps.",

@@ -29,6 +29,8 @@ _READY: Final = re.compile(r"ready: .*statsd_udp=(\S+):(\d+) http=(\S+)")
 
 T = TypeVar("T")
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all daemons would ignore it
+
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Every asynchronous test runs on the loop that the daemon runs on."""

@@ -315,7 +315,7 @@ def test_unknown_paths_and_methods_are_refused(daemon: RunningDaemon) -> None:
     assert httpx.post(f"{daemon.url}/metrics").status_code == 405
     assert httpx.get(f"{daemon.url}/-/healthy").status_code == 200
     assert httpx.get(f"{daemon.url}/-/ready").status_code == 200
-    assert "/metrics" in httpx.get(daemon.url).text
+    assert 'href="metrics"' in httpx.get(daemon.url).text
 
 
 def test_the_host_series_can_be_switched_off(start_daemon: StartDaemon) -> None:
