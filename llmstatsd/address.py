@@ -6,7 +6,7 @@ The square brackets around an IPv6 address are the rule of RFC 3986, section 3.2
 import errno
 import re
 import socket
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
 ALLOWED: Final = "HOST:PORT, [IPv6]:PORT or :PORT, with a port from 0 to 65535"
@@ -77,6 +77,22 @@ def networks(text: str) -> tuple[Network, ...]:
     if len(parts) > NETWORKS_LIMIT:
         raise ValueError(f"{len(parts)} networks are too many")
     return tuple(ip_network(part.strip()) for part in parts)
+
+
+def ip_of(host: str) -> IPv4Address | IPv6Address:
+    """An IP address without its zone; one of IPv4 that is mapped into IPv6 as IPv4 has it.
+
+    RFC 4291, section 2.5.5.2; a socket for both families shows them so. Raises ValueError for a
+    name.
+    """
+    found = ip_address(host.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return mapped or found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an IP address is one that only this machine reaches; ValueError for a name."""
+    return ip_of(host).is_loopback
 
 
 def every_interface() -> str:

@@ -25,7 +25,7 @@ from llmstatsd.host import HostCollector
 from llmstatsd.intake import sockets, tcp, unix
 from llmstatsd.intake.copies import Tapped
 from llmstatsd.intake.lanes import LaneFailedError, LaneIntake, give_way
-from llmstatsd.intake.senders import Senders, is_loopback
+from llmstatsd.intake.senders import Senders
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.live.answers import Answers
@@ -436,7 +436,7 @@ class Daemon:
         stats = self._hot_path.stats
         logger.info(
             "stopped: %d datagrams, %d lines, %d refused, %d dropped by the kernel",
-            stats.datagrams - self._telemetry.tcp.pieces,
+            self._telemetry.datagrams(stats),
             stats.lines,
             sum(stats.refused.values()),
             memory.drops if memory else 0,
@@ -489,7 +489,7 @@ class Daemon:
         if self._tcp is not None:
             named.append(("TCP", self._tcp.address))
         for transport, (host, port) in named:
-            if not self._config.statsd.allow_from and not is_loopback(host):
+            if not self._config.statsd.allow_from and not address.is_loopback(host):
                 logger.warning(
                     "everybody who reaches %s %s may send: statsd.allow_from can name who may",
                     transport,

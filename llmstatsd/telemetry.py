@@ -28,6 +28,7 @@ from llmstatsd.intake.tcp import TcpStats
 from llmstatsd.intake.udp import UdpIntake
 from llmstatsd.logs import LogStats
 from llmstatsd.reload import ReloadStats
+from llmstatsd.series.cardinality import LabelBudget
 from llmstatsd.series.family import Family
 from llmstatsd.series.lanes import HotPath
 from llmstatsd.series.slowpath import LineStats
@@ -65,6 +66,18 @@ class Telemetry(Collector):
         self.intake.settle()
         return list(self._families(self.hot_path.stats))
 
+    def datagrams(self, lines: LineStats) -> int:
+        """Datagrams received: the hot path's ladder counts the pieces of TCP among them."""
+        return lines.datagrams - self.tcp.pieces
+
+    def refused_datagrams(self) -> dict[str, int]:
+        """Datagrams refused as a whole, by reason."""
+        stats = [each.stats for each in self.intake.sockets]
+        return {
+            "foreign": sum(each.foreign for each in stats),
+            "too_long": sum(each.too_long for each in stats),
+        }
+
     def _families(self, lines: LineStats) -> Iterator[Metric]:
         yield _build_info(self.hot_path.lane)
         yield from self._intake(lines)
@@ -83,10 +96,9 @@ class Telemetry(Collector):
 
     def _intake(self, lines: LineStats) -> Iterator[Metric]:
         intake = self.intake.stats
-        tcp = self.tcp  # whose pieces the hot path counts as datagrams
-        yield _counter("datagrams", "Datagrams received.", lines.datagrams - tcp.pieces)
+        yield _counter("datagrams", "Datagrams received.", self.datagrams(lines))
         yield _counter(
-            "received_bytes", "Bytes of datagrams received.", lines.bytes - tcp.piece_bytes
+            "received_bytes", "Bytes of datagrams received.", lines.bytes - self.tcp.piece_bytes
         )
         yield from self._transports()
         memory = sockets.memory_of(self.intake.sockets)
@@ -125,12 +137,9 @@ class Telemetry(Collector):
 
     def _transports(self) -> Iterator[Metric]:
         datagrams, size = {"udp": 0, "unix": 0}, {"udp": 0, "unix": 0, "tcp": self.tcp.bytes}
-        foreign = too_long = 0
         for each in self.intake.sockets:
             datagrams[each.transport] += each.stats.datagrams
             size[each.transport] += each.stats.bytes
-            foreign += each.stats.foreign
-            too_long += each.stats.too_long
         yield _counters(
             "transport_datagrams", "Datagrams received, by socket.", "transport", datagrams.items()
         )
@@ -139,7 +148,7 @@ class Telemetry(Collector):
             "refused_datagrams",
             "Datagrams refused as a whole, by reason.",
             "reason",
-            (("foreign", foreign), ("too_long", too_long)),
+            self.refused_datagrams().items(),
         )
 
     def _tcp(self) -> Iterator[Metric]:
@@ -375,7 +384,12 @@ def _heaviest(families: list[Family]) -> Metric:
     )
     for family in families:
         for label, budget in list(family.budgets.items()):
-            if budget.heaviest is not None:
-                for value, count in budget.heaviest.top(HEAVIEST_SHOWN, HEAVIEST_SHARE):
-                    gauge.add_metric([family.name, label, value], count)
+            for value, count in heaviest(budget):
+                gauge.add_metric([family.name, label, value], count)
     return gauge
+
+
+def heaviest(budget: LabelBudget) -> list[tuple[str, int]]:
+    """The values inside `other` that are shown, and about how many samples each sent there."""
+    watched = budget.heaviest
+    return [] if watched is None else watched.top(HEAVIEST_SHOWN, HEAVIEST_SHARE)

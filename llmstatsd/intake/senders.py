@@ -7,10 +7,10 @@ shows it, counts as IPv4, in networks too.
 import functools
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
-from llmstatsd.address import Network
+from llmstatsd.address import Network, ip_of
 
 KNOWN_HOSTS: Final = 4096
 """Addresses whose answer is kept."""
@@ -36,19 +36,8 @@ class Senders:
         )
 
     def _may_send(self, host: str) -> bool:
-        sender = _address(host)
+        sender = ip_of(host)
         return any(sender in network for network in self._networks)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a socket bound to an IP address."""
-    return _address(host).is_loopback
-
-
-def _address(host: str) -> IPv4Address | IPv6Address:
-    found = ip_address(host.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return mapped or found
 
 
 def _unmapped_network(network: Network) -> Network:

@@ -27,7 +27,7 @@ from llmstatsd.live.history import (
     quantile,
 )
 from llmstatsd.series.family import Family
-from llmstatsd.telemetry import HEAVIEST_SHARE, HEAVIEST_SHOWN, Telemetry, shown
+from llmstatsd.telemetry import Telemetry, heaviest, shown
 from llmstatsd.wire.reasons import MEANINGS
 
 VERSION: Final = 1
@@ -410,7 +410,7 @@ class Answers:
     def _counted(self) -> tuple[int, ...]:
         lines = self._telemetry.hot_path.stats
         memory = sockets.memory_of(self._telemetry.intake.sockets)
-        datagrams = lines.datagrams - self._telemetry.tcp.pieces
+        datagrams = self._telemetry.datagrams(lines)
         return datagrams, memory.drops if memory else 0, lines.lines, sum(lines.refused.values())
 
     def _ladder(self) -> Ladder:
@@ -421,14 +421,11 @@ class Answers:
         memory = sockets.memory_of(own)
         datagrams, drops, received, refused = self._rates.per_second()
         return Ladder(
-            datagrams=lines.datagrams - telemetry.tcp.pieces,
+            datagrams=telemetry.datagrams(lines),
             datagrams_per_second=datagrams,
             kernel_dropped_datagrams=memory.drops if memory else None,
             kernel_dropped_per_second=drops,
-            refused_datagrams={
-                "foreign": sum(each.stats.foreign for each in own),
-                "too_long": sum(each.stats.too_long for each in own),
-            },
+            refused_datagrams=telemetry.refused_datagrams(),
             lines=lines.lines,
             lines_per_second=received,
             accepted_lines=lines.accepted,
@@ -450,9 +447,7 @@ class Answers:
                 budget.held,
                 limits.label_values,
                 round(budget.estimate()) if budget.folded is not None else None,
-                []
-                if budget.heaviest is None
-                else [Heavy(*each) for each in budget.heaviest.top(HEAVIEST_SHOWN, HEAVIEST_SHARE)],
+                [Heavy(*each) for each in heaviest(budget)],
             )
             for label, budget in list(family.budgets.items())
         ]
