@@ -1,23 +1,22 @@
 """The API, version 1, in JSON: what is there now, and a stream of it by server-sent events.
 
-Server-sent events: the HTML standard, section 9.2. A stream ends by itself after STREAM_SECONDS,
-below the deadline that every answer has, and a browser then opens the next one.
+Server-sent events: the HTML standard, section 9.2.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from llmstatsd.web.app import WebStats
+from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full, problem
 
-STREAM_SECONDS: Final = 50.0
 RETRY_MILLISECONDS: Final = 250
 """After which a browser opens the next stream."""
 
@@ -28,7 +27,7 @@ MODEL_LENGTH_LIMIT: Final = 128
 """As long as a label value may be."""
 
 WindowName = Literal["5m", "1h"]
-WINDOWS: Final = ("5m", "1h")
+WINDOWS: Final = get_args(WindowName)
 
 
 class Answers(Protocol):
@@ -118,7 +117,7 @@ class Api:
             try:
                 asked = _asked(request)
             except ValueError as error:
-                return _problem(str(error), 400)
+                return problem(str(error), 400)
             return Response(msgspec.json.encode(make(*asked)), media_type="application/json")
 
         return respond
@@ -127,12 +126,12 @@ class Api:
         try:
             window, model = _asked(request)
         except ValueError as error:
-            return _problem(str(error), 400)
+            return problem(str(error), 400)
         if not self._left:
             self._stats.refused["streams"] += 1
-            return _problem("too many streams are open", 503, {"Retry-After": "5"})
+            return full("streams")
         self._left -= 1
-        return _Stream(self._events(window, model), self._give_back)
+        return Stream(self._events(window, model), "text/event-stream", self._give_back)
 
     def _give_back(self) -> None:
         self._left += 1
@@ -160,20 +159,6 @@ class Api:
             await ticks.wait()
 
 
-class _Stream(StreamingResponse):
-    """A stream that gives its place back however it ends."""
-
-    def __init__(self, events: AsyncIterator[bytes], give_back: Callable[[], None]) -> None:
-        super().__init__(events, media_type="text/event-stream")
-        self._give_back = give_back
-
-    async def __call__(self, *asgi: Any) -> None:
-        try:
-            await super().__call__(*asgi)
-        finally:
-            self._give_back()
-
-
 def _made(name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
     """An event with the document that `make` gives."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(make(*asked)))
@@ -182,16 +167,10 @@ def _made(name: str, make: Callable[..., msgspec.Struct], *asked: object) -> byt
 def _asked(request: Request) -> tuple[WindowName, str | None]:
     """What a query asks for; ValueError says what is wrong with it."""
     query = request.query_params
-    for name in query:
-        if name not in ("window", "model"):
-            raise ValueError(f"unknown parameter {name[:40]!r}; there are window and model")
+    check_parameters(query, ("window", "model"))
     window, model = query.get("window", "5m"), query.get("model")
     if window not in WINDOWS:
         raise ValueError(f"window may be {' or '.join(WINDOWS)}")
     if model is not None and not 0 < len(model) <= MODEL_LENGTH_LIMIT:
         raise ValueError(f"model has 1 to {MODEL_LENGTH_LIMIT} characters")
     return window, model  # type: ignore[return-value]
-
-
-def _problem(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"version": 1, "error": text}, status, headers=headers)

@@ -8,18 +8,16 @@ after its own name was made to stand for this address.
 
 import time
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv6Address, ip_address
+from functools import partial
 from typing import Any, Final, Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from llmstatsd import address
-
-TAP_SECONDS: Final = 50.0
-"""A tap ends by itself below the deadline that every answer has; whoever looks opens the next."""
+from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full, problem
 
 _BY_PROXY: Final = ("forwarded", "via", "x-real-ip")
 
@@ -56,17 +54,16 @@ def route(taps: Tapping, is_open: Callable[[], bool]) -> Route:
     async def respond(request: Request) -> Response:
         client = request.client.host if request.client else ""
         if not is_open() and not is_local(client, request.headers):
-            return _problem(NOT_LOCAL, 403)
-        for name in request.query_params:
-            if name != "filter":
-                return _problem(f"unknown parameter {name[:40]!r}; there is filter", 400)
-        if taps.is_full:
-            return _problem("too many taps are open", 503, {"Retry-After": "5"})
+            return problem(NOT_LOCAL, 403)
+        query = request.query_params
         try:
-            tap = taps.open(request.query_params.get("filter", ""))
+            check_parameters(query, ("filter",))
+            if taps.is_full:
+                return full("taps")
+            tap = taps.open(query.get("filter", ""))
         except ValueError as error:
-            return _problem(str(error), 400)
-        return _Stream(taps, tap)
+            return problem(str(error), 400)
+        return Stream(_records(tap), "application/x-ndjson", partial(taps.close, tap))
 
     return Route("/api/v1/tap", respond)
 
@@ -79,12 +76,9 @@ def is_local(client: str, headers: Headers) -> bool:
 
 def _is_loopback(text: str) -> bool:
     try:
-        found = ip_address(text)
+        return address.is_loopback(text)
     except ValueError:
         return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return found.is_loopback
 
 
 def _names_this_machine(host: str | None) -> bool:
@@ -97,29 +91,10 @@ def _names_this_machine(host: str | None) -> bool:
     return name.lower() == "localhost" or _is_loopback(name)
 
 
-class _Stream(StreamingResponse):
-    """A tap that is closed however the answer ends."""
-
-    def __init__(self, taps: Tapping, tap: OneTap) -> None:
-        super().__init__(_records(tap), media_type="application/x-ndjson")
-        self._taps = taps
-        self._tap = tap
-
-    async def __call__(self, *asgi: Any) -> None:
-        try:
-            await super().__call__(*asgi)
-        finally:
-            self._taps.close(self._tap)
-
-
 async def _records(tap: OneTap) -> AsyncIterator[bytes]:
-    until = time.monotonic() + TAP_SECONDS
+    until = time.monotonic() + STREAM_SECONDS
     while time.monotonic() < until:
         records = await tap.take()
         if records is None:
             return
         yield records
-
-
-def _problem(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"version": 1, "error": text}, status, headers=headers)
