@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPException
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import click
 import msgspec
 
+from llmstatsd.ask import parts_of
 from llmstatsd.live.tap import CountRecord, LineRecord
 from llmstatsd.series.explain import Met
 
@@ -105,9 +106,7 @@ def records(url: str, wanted: str, say: Callable[[str], None]) -> Iterator[tuple
     Raises RefusedError, also when there is no daemon at the first time of asking, and ValueError
     for what is no URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no http or https URL")
+    parts_of(url)
     asked = f"{url.rstrip('/')}{TAP_PATH}?filter={quote(wanted)}"
     was_there = False
     is_gone = False

@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reload": {"config", "series"},
     "send": {"address"},
     "state": {"series"},
-    "tap": {"live", "series"},
+    "tap": {"ask", "live", "series"},
     "terminal": set(),
     "top": {"ask", "terminal", "top"},
     "intake": {"address", "intake"},
