@@ -72,6 +72,13 @@ class RunningDaemon:
             pytest.fail(f"the daemon ended with {self.process.returncode}: {self.log.read_text()}")
         return _READY.search(self.log.read_text())
 
+    @property
+    def tcp(self) -> tuple[str, int]:
+        """Where it takes lines over TCP, if it was told to."""
+        found = re.search(r"statsd_tcp=(\S+):(\d+)", self.log.read_text())
+        assert found
+        return found[1], int(found[2])
+
     def send(self, *datagrams: bytes) -> None:
         """Send datagrams over UDP."""
         for datagram in datagrams:

@@ -1,7 +1,11 @@
 """Real servers on loopback and free ports; each keeps to its folder and ends by its process."""
 
 import re
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -197,3 +201,21 @@ class VictoriaMetrics(PrometheusApi):
             "-retentionPeriod=1",
             "-search.latencyOffset=0s",
         )
+
+
+@contextmanager
+def answering(answer: bytes, times: int = 1) -> Iterator[str]:
+    """The URL of somebody who answers that to so many requests, each on a connection of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def respond() -> None:
+            for _ in range(times):
+                taken, _ = listener.accept()
+                with taken:
+                    taken.recv(4096)
+                    taken.sendall(answer)
+
+        thread = threading.Thread(target=respond)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(DEADLINE_SECONDS)

@@ -12,6 +12,7 @@ from llmstatsd.ask import AskError, Daemon
 from llmstatsd.cli import main
 from tests.certificates import Authority
 from tests.conftest import RunningDaemon, StartDaemon
+from tests.servers import answering
 
 USER, PASSWORD = "reader", "pä:ss wörd"
 
@@ -64,21 +65,9 @@ def test_the_other_way_round_is_explained_too(daemon: RunningDaemon) -> None:
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
     answer = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"version": 1}'
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            for _ in range(2):
-                taken, _ = listener.accept()
-                with taken:
-                    taken.recv(4096)
-                    taken.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with Daemon(f"http://127.0.0.1:{listener.getsockname()[1]}/below/") as daemon:
-            assert daemon.document("summary") == {"version": 1}
-            assert daemon.document("summary") == {"version": 1}
-        thread.join()
+    with answering(answer, times=2) as url, Daemon(f"{url}/below/") as daemon:
+        assert daemon.document("summary") == {"version": 1}
+        assert daemon.document("summary") == {"version": 1}
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ import psutil
 import pytest
 
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
-from tests.test_transports import tcp_address
 from tests.tools import cannot, tool
 
 pytestmark = pytest.mark.usefixtures("each_lane")
@@ -403,7 +402,7 @@ def tcp_senders(
     stack: contextlib.ExitStack, daemon: RunningDaemon, count: int
 ) -> list[socket.socket]:
     """So many connections for lines."""
-    place = tcp_address(daemon)
+    place = daemon.tcp
     opened = [socket.create_connection(place, DEADLINE_SECONDS) for _ in range(count)]
     return [stack.enter_context(each) for each in opened]
 

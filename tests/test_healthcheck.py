@@ -3,13 +3,13 @@
 import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
 from llmstatsd import ask as asking
 from llmstatsd import healthcheck
 from tests.conftest import RunningDaemon
+from tests.servers import answering
 
 
 def ask(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -35,19 +35,8 @@ def test_where_nobody_listens_nobody_is_healthy() -> None:
 
 
 def test_an_answer_other_than_200_is_not_ready() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            taken, _ = listener.accept()
-            with taken:
-                taken.recv(4096)
-                taken.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n") as url:
         assert healthcheck.why_not_ready(url) == f"{url}/-/ready answers 503"
-        thread.join()
 
 
 def test_a_daemon_that_takes_nobody_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

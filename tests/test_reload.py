@@ -106,6 +106,20 @@ class Senders:
         return sum(self.sent)
 
 
+def all_counted(daemon: RunningDaemon, sent: int) -> str:
+    """A scrape in which every sample of so many datagrams of Senders counts once."""
+    wait_for(
+        "all lines", lambda: total(daemon.scrape(), "llmstatsd_lines_total") == 4 * sent or None
+    )
+    text = daemon.scrape()
+    assert total(text, TOKENS) == 3 * sent
+    assert total(text, "jobs_total") == sent
+    assert total(text, f"{DURATIONS}_count") == sent
+    assert total(text, "llmstatsd_refused_lines_total") == 0
+    assert total(text, "llmstatsd_config_reload_success") == 1
+    return text
+
+
 RELOADS = 12
 
 
@@ -113,19 +127,20 @@ RELOADS = 12
 class TestUnderLoad:
     """Over both lanes. Senders over a unix socket and TCP wait where the daemon does not read."""
 
+    @staticmethod
+    def flags(path: Path, place: str) -> tuple[str, ...]:
+        return "--config", str(path), "--statsd-unix", place, "--statsd-tcp", "127.0.0.1:0"
+
     def test_sums_are_exact_and_no_total_goes_down(
         self, start_daemon: StartDaemon, path: Path, tmp_path: Path
     ) -> None:
         place = str(tmp_path / "in.sock")
-        daemon = start_daemon(
-            *("--config", str(path), "--statsd-unix", place, "--statsd-tcp", "127.0.0.1:0"),
-        )
-        port = int(daemon.log.read_text().partition("statsd_tcp=127.0.0.1:")[2].split()[0])
+        daemon = start_daemon(*self.flags(path, place))
         names = ("llmstatsd_lines_total", "llmstatsd_datagrams_total", TOKENS, "jobs_total")
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as two,
-            socket.create_connection(("127.0.0.1", port)) as stream,
+            socket.create_connection(daemon.tcp) as stream,
         ):
             one.connect(place)
             two.connect(place)
@@ -143,19 +158,11 @@ class TestUnderLoad:
                     if total(text, "llmstatsd_config_reloads_total") != ended:
                         break
             sent = senders.stop()
-        wait_for(
-            "all lines", lambda: total(daemon.scrape(), "llmstatsd_lines_total") == 4 * sent or None
-        )
-        text = daemon.scrape()
-        assert total(text, TOKENS) == 3 * sent
-        assert total(text, "jobs_total") == sent
-        assert total(text, f"{DURATIONS}_count") == sent
+        text = all_counted(daemon, sent)
         sums = [sum(number % 16 / 8 for number in range(count)) for count in senders.sent]
         assert total(text, f"{DURATIONS}_sum") == sum(sums)
         assert total(text, "last") in [count - 1 for count in senders.sent]
-        assert total(text, "llmstatsd_refused_lines_total") == 0
         assert total(text, "llmstatsd_datagrams_total") == sum(senders.sent[:2])
-        assert total(text, "llmstatsd_config_reload_success") == 1
         assert "Traceback" not in daemon.log.read_text()
         assert daemon.end() == 0
 
@@ -163,13 +170,10 @@ class TestUnderLoad:
         self, start_daemon: StartDaemon, path: Path, tmp_path: Path
     ) -> None:
         place = str(tmp_path / "in.sock")
-        daemon = start_daemon(
-            *("--config", str(path), "--statsd-unix", place, "--statsd-tcp", "127.0.0.1:0"),
-        )
-        port = int(daemon.log.read_text().partition("statsd_tcp=127.0.0.1:")[2].split()[0])
+        daemon = start_daemon(*self.flags(path, place))
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one,
-            socket.create_connection(("127.0.0.1", port)) as stream,
+            socket.create_connection(daemon.tcp) as stream,
         ):
             one.connect(place)
             senders = Senders(one.send, lambda data: stream.sendall(data + b"\n"))
@@ -181,15 +185,7 @@ class TestUnderLoad:
             sent = senders.stop()
         path.write_text("")
         reload(daemon)
-        wait_for(
-            "all lines", lambda: total(daemon.scrape(), "llmstatsd_lines_total") == 4 * sent or None
-        )
-        text = daemon.scrape()
-        assert total(text, TOKENS) == 3 * sent
-        assert total(text, "jobs_total") == sent
-        assert total(text, f"{DURATIONS}_count") == sent
-        assert total(text, "llmstatsd_refused_lines_total") == 0
-        assert total(text, "llmstatsd_config_reload_success") == 1
+        all_counted(daemon, sent)
         assert "Traceback" not in daemon.log.read_text()
         assert daemon.end() == 0
 

@@ -1,7 +1,6 @@
 """`llmstatsd tap`: what it prints of a real daemon, on a pipe and on a terminal."""
 
 import json
-import os
 import queue
 import signal
 import socket
@@ -9,8 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -23,7 +20,8 @@ from llmstatsd.series.cardinality import FOLD_REASONS
 from llmstatsd.series.explain import Met
 from llmstatsd.wire.reasons import NOTES, REASONS
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
-from tests.tools import tool
+from tests.servers import answering
+from tests.terminals import Terminal
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>\u202eevil\x9b31m\r\n" + "\u6f22" * 8
 
@@ -255,23 +253,6 @@ def test_where_no_daemon_is_nothing_is_waited_for() -> None:
     assert invoked("--url", "ftp://x")[0] == 2
 
 
-@contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """The URL of somebody who answers that to one request."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def respond() -> None:
-            taken, _ = listener.accept()
-            with taken:
-                taken.recv(4096)
-                taken.sendall(answer)
-
-        thread = threading.Thread(target=respond)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(DEADLINE_SECONDS)
-
-
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -289,33 +270,13 @@ def test_somebody_else_is_told_apart_from_a_daemon(answer: bytes, said: str) -> 
     assert said in output
 
 
-def test_a_terminal_shows_hostile_lines_in_rows_of_their_own(
-    daemon: RunningDaemon, tmp_path: Path
-) -> None:
-    tmux = [tool("tmux"), "-S", str(tmp_path / "tmux")]
-    command = f"{sys.executable} -m llmstatsd tap --url {daemon.url}"
-    size = ("-x", "100", "-y", "20")
-    environ = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    environ.pop("NO_COLOR", None)
-    subprocess.run(
-        [*tmux, "-f", os.devnull, "-u", "new-session", "-d", *size, command],
-        check=True,
-        env=environ,
-        timeout=DEADLINE_SECONDS,
-    )
-
-    def pane(*options: str) -> list[str]:
-        captured = subprocess.run(
-            [*tmux, "capture-pane", "-p", *options],
-            check=True,
-            capture_output=True,
-            timeout=DEADLINE_SECONDS,
-        )
-        return captured.stdout.decode().splitlines()
+def test_a_terminal_shows_hostile_lines_in_rows_of_their_own(daemon: RunningDaemon) -> None:
+    command = (sys.executable, "-m", "llmstatsd", "tap", "--url", daemon.url)
+    terminal = Terminal(100, 20, *command)
 
     def has(text: str, datagram: bytes) -> list[str] | None:
         daemon.send(datagram)
-        rows = [row for row in pane() if text in row]
+        rows = [row for row in terminal.lines() if text in row]
         return rows or None
 
     try:
@@ -325,10 +286,9 @@ def test_a_terminal_shows_hostile_lines_in_rows_of_their_own(
         assert rest_of(row).startswith(
             r"refused   bad_value           \x1b[2J\x1b]0;owned\x07<script>"
         )
-        assert any("first:1|c" in each for each in pane())
-        assert any("\x1b[31mrefused" in each for each in pane("-e"))
-        subprocess.run([*tmux, "send-keys", "C-c"], check=True, timeout=DEADLINE_SECONDS)
-        wait_for("the end", lambda: subprocess.run([*tmux, "has-session"], check=False).returncode)
+        assert any("first:1|c" in each for each in terminal.lines())
+        assert "\x1b[31mrefused" in terminal.text("-e")
+        terminal.keys("C-c")
+        assert terminal.exit_code() == 0
     finally:
-        # This server is the test's own, by its socket.
-        subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
+        terminal.close()

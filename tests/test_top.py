@@ -1,14 +1,10 @@
 """`llmstatsd top` in a real terminal: keys go in, and the screen is read."""
 
 import json
-import os
-import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +15,15 @@ from rich.cells import cell_len
 from llmstatsd.cli import _SORTS, main
 from llmstatsd.top import figures
 from llmstatsd.top.figures import COLUMNS, View
-from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
-from tests.tools import tool
+from tests.conftest import RunningDaemon, StartDaemon, wait_for
+from tests.terminals import Terminal
 
 CALL = b'{"model":"gpt-4o","operation":"chat","duration_seconds":1.5,"tokens":40}'
 TIMEOUT = b'{"model":"llama3","operation":"chat","duration_seconds":30,"error":"timeout"}'
 
-_numbers = count()
 
-# tmux now and then does not learn that a program has ended, and with which code.
-_TELLS_ITS_END = '"$@"; echo "ended with $?"; exec cat'
-_ENDED = re.compile(r"^ended with (\d+)$", re.MULTILINE)
-
-
-class Terminal:
-    """A program in a pane of a tmux server of its own."""
-
-    def __init__(self, width: int, height: int, *command: str) -> None:
-        self._tmux = (tool("tmux"), "-u", "-L", f"llmstatsd-{os.getpid()}-{next(_numbers)}")
-        size = ("-x", str(width), "-y", str(height))
-        self._run("-f", "/dev/null", "new-session", "-d", *size, "cat")
-        self._run("set-option", "-g", "window-size", "manual")
-        self.resize(width, height)
-        self._run("respawn-pane", "-k", "sh", "-c", _TELLS_ITS_END, "sh", *command)
-
-    def _run(self, *arguments: str) -> str:
-        return subprocess.run(
-            [*self._tmux, *arguments],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        ).stdout
-
-    def text(self, *how: str) -> str:
-        return self._run("capture-pane", "-p", *how)
-
-    def lines(self) -> list[str]:
-        return self.text().splitlines()
-
-    def keys(self, *keys: str) -> None:
-        self._run("send-keys", *keys)
-
-    def resize(self, width: int, height: int) -> None:
-        self._run("resize-window", "-x", str(width), "-y", str(height))
-
-    def shows(self, *texts: str) -> str:
-        """The screen, once it has all of these."""
-
-        def look() -> str | None:
-            screen = self.text()
-            return screen if all(text in screen for text in texts) else None
-
-        try:
-            return wait_for(f"{texts} on the screen", look)
-        except pytest.fail.Exception as failure:
-            raise AssertionError(f"{failure}\n{self.text()}") from failure
-
-    def shows_not(self, text: str) -> None:
-        wait_for(f"no {text} on the screen", lambda: text not in self.text())
-
-    def comes_to(self, expected: object, look: Callable[[], object]) -> None:
-        """Poll until the screen has it: a capture may fall into the middle of a drawing."""
-        try:
-            wait_for(f"{expected} on the screen", lambda: look() == expected)
-        except pytest.fail.Exception as failure:
-            raise AssertionError(f"{failure}\n{look()}\n{self.text()}") from failure
+class TopTerminal(Terminal):
+    """One with the table of `llmstatsd top`."""
 
     def row(self, model: str) -> list[str]:
         """The cells of a model's row, empty where there is none."""
@@ -103,33 +41,18 @@ class Terminal:
         rows = (line.split() for line in lines[head + 1 :])
         return [cells[0] for cells in rows if len(cells) == len(COLUMNS)]
 
-    def signal(self, number: int) -> None:
-        shell = self._run("list-panes", "-F", "#{pane_pid}").strip()
-        [program] = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-        os.kill(int(program), number)
 
-    def exit_code(self) -> int:
-        """That of the program, once it has ended and given the terminal back."""
-        return int(wait_for("the end", lambda: _ENDED.search(self.text()))[1])
-
-    def close(self) -> None:
-        """End this server and what runs in it; it leaves its socket behind."""
-        path = Path(self._run("display-message", "-p", "#{socket_path}").strip())
-        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
-        path.unlink(missing_ok=True)
-
-
-OpenTop = Callable[..., Terminal]
+OpenTop = Callable[..., TopTerminal]
 
 
 @pytest.fixture
 def open_top() -> Iterator[OpenTop]:
     """Opens `llmstatsd top` in a terminal; each is closed with the test."""
-    opened: list[Terminal] = []
+    opened: list[TopTerminal] = []
 
-    def open_it(url: str, *arguments: str, width: int = 130, height: int = 40) -> Terminal:
+    def open_it(url: str, *arguments: str, width: int = 130, height: int = 40) -> TopTerminal:
         command = (sys.executable, "-m", "llmstatsd", "top", "--url", url, *arguments)
-        opened.append(Terminal(width, height, *command))
+        opened.append(TopTerminal(width, height, *command))
         return opened[-1]
 
     yield open_it
@@ -169,7 +92,7 @@ def test_the_figures_are_what_was_sent(daemon: RunningDaemon, open_top: OpenTop)
     terminal.comes_to(["35"], lambda: terminal.row("gpt-4o")[2:3])
 
 
-def pane_row(terminal: Terminal, name: str) -> list[str]:
+def pane_row(terminal: TopTerminal, name: str) -> list[str]:
     """A line of the pane at the left."""
     for line in terminal.lines():
         cells = line.replace("│", " ").split()
@@ -232,11 +155,11 @@ def test_the_terminal_is_given_back(daemon: RunningDaemon, open_top: OpenTop, en
     assert "requests" not in terminal.text()
 
 
-def has_panes_side_by_side(terminal: Terminal) -> bool:
+def has_panes_side_by_side(terminal: TopTerminal) -> bool:
     return any("errors by type" in line and "cardinality" in line for line in terminal.lines())
 
 
-def is_at_most(terminal: Terminal, height: int) -> bool:
+def is_at_most(terminal: TopTerminal, height: int) -> bool:
     return len(terminal.lines()) <= height
 
 
@@ -286,7 +209,7 @@ def test_with_nobody_there_it_waits(start_daemon: StartDaemon, open_top: OpenTop
     terminal.shows("0 requests")
 
 
-def cells_of(terminal: Terminal, model: str) -> int:
+def cells_of(terminal: TopTerminal, model: str) -> int:
     return len(terminal.row(model))
 
 

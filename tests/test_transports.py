@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import stat
@@ -28,15 +27,9 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "dsd.sock")
 
 
-def tcp_address(daemon: RunningDaemon) -> tuple[str, int]:
-    found = re.search(r"statsd_tcp=(\S+):(\d+)", daemon.log.read_text())
-    assert found
-    return found[1], int(found[2])
-
-
 def connected(daemon: RunningDaemon, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(
-        tcp_address(daemon), timeout=DEADLINE_SECONDS, source_address=(source, 0)
+        daemon.tcp, timeout=DEADLINE_SECONDS, source_address=(source, 0)
     )
 
 
@@ -187,7 +180,7 @@ def test_no_sender_is_ever_answered(start_daemon: StartDaemon, path: str, tmp_pa
 
 def test_a_tcp_client_reaches_the_daemon(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--statsd-tcp", "127.0.0.1:0")
-    client = TCPStatsClient(*tcp_address(daemon))
+    client = TCPStatsClient(*daemon.tcp)
     for _ in range(5):
         client.incr("llm.fallback")
     client.close()
@@ -224,7 +217,7 @@ def test_one_connection_more_and_a_silent_one_are_closed_and_counted(
 
 def test_a_thousand_tcp_senders_are_counted_to_the_line(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--statsd-tcp", "127.0.0.1:0")
-    host, port = tcp_address(daemon)
+    host, port = daemon.tcp
 
     async def send_all() -> None:
         streams = [await asyncio.open_connection(host, port) for _ in range(SENDERS)]

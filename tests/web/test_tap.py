@@ -123,11 +123,9 @@ def test_what_folds_is_shown_with_what_it_was(start_daemon: StartDaemon) -> None
 def test_lines_of_every_transport_are_shown(start_daemon: StartDaemon, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     daemon = start_daemon("--statsd-unix", path, "--statsd-tcp", "127.0.0.1:0")
-    place = daemon.log.read_text().partition("statsd_tcp=")[2].split()[0]
-    host, _, port = place.rpartition(":")
     with ExitStack() as stack:
         records = stack.enter_context(tap(daemon))
-        stream = stack.enter_context(socket.create_connection((host, int(port))))
+        stream = stack.enter_context(socket.create_connection(daemon.tcp))
         local = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         stream.sendall(b"by_tcp:1|c\n")
         local.sendto(b"by_unix:1|c", path)
