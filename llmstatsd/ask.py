@@ -1,4 +1,4 @@
-"""Asks a daemon over HTTP: what `healthcheck`, `top` and `doctor` have in common.
+"""Asks a daemon over HTTP: what `healthcheck`, `top`, `doctor` and `tap` have in common.
 
 Always directly and once: no proxy of the environment is taken and no redirect followed, as both
 would carry a password to somebody else.
@@ -9,15 +9,21 @@ import json
 import ssl
 import time
 from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from llmstatsd import address
+from llmstatsd.terminal import plain
 
 TIMEOUT_SECONDS: Final = 4.0
-"""Longest wait for the next bytes of an answer, and for a connection."""
+"""Longest wait for the next bytes of an answer, and for a connection.
+
+Container runtimes give a health check 5 s or more, and a tap tells something each second.
+"""
 
 ANSWER_SECONDS: Final = 20.0
 """Longest time for a whole answer."""
@@ -27,13 +33,23 @@ ANSWER_BYTES_LIMIT: Final = 64 << 20
 
 PASSWORD_VARIABLE: Final = "LLMSTATSD_PASSWORD"  # noqa: S105 - its name
 
+LINE_BYTES_LIMIT: Final = 1 << 20
+"""Longest line of a stream that is read whole; the daemon's are far below."""
+
 _BLOCK_BYTES: Final = 1 << 16
 
 Document = dict[str, Any]
 
 
 class AskError(Exception):
-    """There is no answer, or none of a daemon's; the text says why in plain words."""
+    """There is no answer, or none of a daemon's; the text says why in plain words.
+
+    `status` is that of an answer that says no, None where there is none.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def url_of(listen: str) -> str:
@@ -94,17 +110,28 @@ class Daemon:
         """Give the connection up; the next question opens another."""
         self._connection.close()
 
-    def status(self, path: str) -> int:
-        """The status of an answer; its body is not looked at. Raises AskError for none."""
-        return self._get(path)[0]
-
     def text(self, path: str, **query: str | list[str]) -> str:
         """The body of an answer with status 200, else AskError."""
-        asked = urlencode(query, doseq=True, errors="replace")
-        status, body = self._get(f"{path}?{asked}" if asked else path)
+        with self._explained(path):
+            status, body = self._whole(_with_query(path, query))
         if status != 200:
-            raise AskError(f"{self.url}{path} answers {status}{_reason(status, body)}")
+            raise self._refusal(path, status, body)
         return body.decode(errors="replace")
+
+    def lines(self, path: str, **query: str) -> Iterator[bytes]:
+        """The lines of an answer as they come, until its end; each has to come within the timeout.
+
+        Raises AskError.
+        """
+        with self._explained(path):
+            answer = self._answer(_with_query(path, query))
+            if answer.status != 200:
+                raise self._refusal(path, answer.status, answer.read(LINE_BYTES_LIMIT))
+            try:
+                while line := answer.readline(LINE_BYTES_LIMIT):
+                    yield line
+            finally:  # the answer may not be at its end
+                self.close()
 
     def document(self, what: str, **query: str) -> Document:
         """A document of the API, version 1, such as `summary`. Raises AskError."""
@@ -117,24 +144,37 @@ class Daemon:
             raise AskError(f"{self.url} answers, and not as a daemon whose API has version 1 does")
         return document
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        was_open = self._connection.sock is not None
+    def _refusal(self, path: str, status: int, body: bytes) -> AskError:
+        return AskError(f"{self.url}{path} answers {status}{_reason(status, body)}", status)
+
+    @contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        """What goes wrong inside is an AskError, and ends the connection."""
         try:
-            return self._once(path)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
-            if not was_open or isinstance(error, TimeoutError):
-                raise AskError(f"{self.url}{path}: {_why(error)}") from error
-        try:  # a daemon closes connections that are kept open for long
-            return self._once(path)
+            yield
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise AskError(f"{self.url}{path}: {_why(error)}") from error
 
-    def _once(self, path: str) -> tuple[int, bytes]:
+    def _answer(self, asked: str) -> http.client.HTTPResponse:
+        was_open = self._connection.sock is not None
+        try:
+            return self._first_answer(asked)
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException):
+            if not was_open:
+                raise
+        self.close()  # a daemon closes connections that are kept open for long
+        return self._first_answer(asked)
+
+    def _first_answer(self, asked: str) -> http.client.HTTPResponse:
+        self._connection.request("GET", self._path + asked, headers=self._headers)
+        return self._connection.getresponse()
+
+    def _whole(self, asked: str) -> tuple[int, bytes]:
         until = time.monotonic() + ANSWER_SECONDS
-        self._connection.request("GET", self._path + path, headers=self._headers)
-        answer = self._connection.getresponse()
+        answer = self._answer(asked)
         parts: list[bytes] = []  # at most ANSWER_BYTES_LIMIT together
         size = 0
         while part := answer.read1(_BLOCK_BYTES):
@@ -146,6 +186,11 @@ class Daemon:
                 raise TimeoutError(f"no whole answer within {ANSWER_SECONDS:g} s")
         answer.close()
         return answer.status, b"".join(parts)
+
+
+def _with_query(path: str, query: Mapping[str, str | list[str]]) -> str:
+    asked = urlencode(query, doseq=True, errors="replace")
+    return f"{path}?{asked}" if asked else path
 
 
 def _connection(
@@ -184,4 +229,4 @@ def _reason(status: int, body: bytes) -> str:
         said = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f": {str(said)[:200]}"
+    return f": {plain(str(said)[:200])}"

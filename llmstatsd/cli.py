@@ -236,28 +236,6 @@ def _starting(steps: Iterable[str], number: int) -> Iterator[str]:
         yield from bar
 
 
-@main.command()
-@click.option(
-    "--url", metavar="URL", help="The daemon's; by default where this configuration listens."
-)
-@click.option(
-    "--config", "path", metavar="FILE", type=click.Path(path_type=Path), help="A TOML file."
-)
-def healthcheck(url: str | None, path: Path | None) -> None:
-    """Say whether the daemon is ready, for containers: exit code 0 if it is, else 1 and why."""
-    from llmstatsd import ask  # the other commands start without HTTP
-    from llmstatsd import healthcheck as check
-
-    asked = url or ask.url_of(_load(path, os.environ, {}).http.listen)
-    try:
-        reason = check.why_not_ready(asked)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if reason:
-        raise click.ClickException(reason)
-    click.echo("ready")
-
-
 _ASKED: Final = (
     click.Option(
         ["--url"], metavar="URL", help="The daemon's; by default where this configuration listens."
@@ -309,6 +287,19 @@ def _print(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     click.echo(text)
+
+
+@main.command(params=[*_ASKED])
+def healthcheck(*, path: Path | None, **asked: Any) -> None:
+    """Say whether the daemon is ready, for containers: exit code 0 if it is, else 1 and why."""
+    daemon = _asked(_load(path, os.environ, {}), **asked)
+
+    from llmstatsd import healthcheck as check  # the other commands start without HTTP
+
+    reason = check.why_not_ready(daemon)
+    if reason:
+        raise click.ClickException(reason)
+    click.echo("ready")
 
 
 _SORTS: Final = (
@@ -419,37 +410,37 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
     context.exit(1 if found.problems else 0)
 
 
-@main.command()
-@click.option(
-    "--url", metavar="URL", help="The daemon's; by default where this configuration listens."
+@main.command(
+    params=[
+        *_ASKED,
+        click.Option(
+            ["--filter", "wanted"],
+            metavar="TERMS",
+            default="",
+            help="Show only lines for which all terms hold, as in 'verdict=refused model=gpt-4*'.",
+        ),
+        click.Option(
+            ["--json", "as_json"], is_flag=True, help="Print each record as a line of JSON."
+        ),
+        click.Option(["--count"], type=click.IntRange(min=1), help="End after so many lines."),
+    ]
 )
-@click.option(
-    "--config", "path", metavar="FILE", type=click.Path(path_type=Path), help="A TOML file."
-)
-@click.option(
-    "--filter",
-    "wanted",
-    metavar="TERMS",
-    default="",
-    help="Show only lines for which all terms hold, as in 'verdict=refused model=gpt-4*'.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many lines.")
-def tap(url: str | None, path: Path | None, wanted: str, as_json: bool, count: int | None) -> None:
+def tap(*, path: Path | None, wanted: str, as_json: bool, count: int | None, **asked: Any) -> None:
     """Show lines as they arrive: accepted or refused, why, and the series they met.
 
     Under load it shows a sample. It goes on when the daemon comes back; Ctrl-C ends it.
     """
-    from llmstatsd import ask  # the other commands start without HTTP
-    from llmstatsd import tap as tapping
+    daemon = _asked(_load(path, os.environ, {}), **asked)
 
-    asked = url or ask.url_of(_load(path, os.environ, {}).http.listen)
+    from llmstatsd import tap as tapping  # the other commands start without HTTP
+    from llmstatsd.ask import AskError
+
     try:
-        tapping.show(asked, wanted, as_json=as_json, count=count)
-    except (tapping.BadFilterError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
-    except tapping.RefusedError as error:
-        raise click.ClickException(str(error)) from error
+        with daemon:
+            tapping.show(daemon, wanted, as_json=as_json, count=count)
+    except AskError as error:
+        wrong_usage = error.status == 400
+        raise (click.UsageError if wrong_usage else click.ClickException)(str(error)) from error
 
 
 def _is_terminal() -> bool:

@@ -9,31 +9,24 @@ import os
 import shutil
 import sys
 import time
-import unicodedata
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from http.client import HTTPException
 from typing import Final
-from urllib.parse import quote
 
 import click
 import msgspec
+from rich.cells import cell_len, set_cell_size
 
-from llmstatsd.ask import parts_of
+from llmstatsd.ask import AskError, Daemon
 from llmstatsd.live.tap import CountRecord, LineRecord
 from llmstatsd.series.explain import Met
+from llmstatsd.terminal import plain
 
 TAP_PATH: Final = "/api/v1/tap"
 
-SILENCE_SECONDS: Final = 5.0
-"""A daemon tells something each second; one that is silent for that long is gone."""
-
 RETRY_SECONDS: Final = 1.0
 
-RECORD_BYTES: Final = 1 << 20
-"""Longest record that is read; the daemon's are far below."""
+FULL: Final = 503
+"""The status of a daemon that has no place for a tap now."""
 
 WHY_COLUMNS: Final = 19
 """As long as the longest reason or note."""
@@ -43,34 +36,19 @@ TEXT_COLUMNS: Final = 56
 
 _COLOURS: Final = {"accepted": "green", "refused": "red", "set_aside": "yellow"}
 
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's categories of what a terminal obeys or does not show."""
-
 Record = LineRecord | CountRecord
 
 _read: Final = msgspec.json.Decoder(Record)
 
 
-class RefusedError(Exception):
-    """The daemon does not let this one look, or is none; the text says why."""
-
-
-class BadFilterError(RefusedError):
-    """The filter is none; the text names the place and what is allowed."""
-
-
-class _GoneError(Exception):
-    """The daemon does not answer, or has no place now; the text says why."""
-
-
-def show(url: str, wanted: str, *, as_json: bool, count: int | None) -> None:
+def show(daemon: Daemon, wanted: str, *, as_json: bool, count: int | None) -> None:
     """Print lines until there were `count`, or Ctrl-C; raises what `records` does."""
     left = count
     before: CountRecord | None = None
     is_terminal = sys.stdout.isatty()
     is_coloured = is_terminal and not os.environ.get("NO_COLOR")
     try:
-        for sent, record in records(url, wanted, _say):
+        for sent, record in records(daemon, wanted, _say):
             is_line = isinstance(record, LineRecord)
             if as_json:
                 click.echo(json.dumps(json.loads(sent)))  # in ASCII
@@ -91,7 +69,7 @@ def show(url: str, wanted: str, *, as_json: bool, count: int | None) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(_encodable(visible(text)), err=True)
+    click.echo(_encodable(plain(text)), err=True)
 
 
 def _encodable(text: str) -> str:
@@ -100,61 +78,44 @@ def _encodable(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def records(url: str, wanted: str, say: Callable[[str], None]) -> Iterator[tuple[bytes, Record]]:
+def records(
+    daemon: Daemon, wanted: str, say: Callable[[str], None]
+) -> Iterator[tuple[bytes, Record]]:
     """The records as they come, as sent and as read, for ever; `say` is told of breaks.
 
-    Raises RefusedError, also when there is no daemon at the first time of asking, and ValueError
-    for what is no URL.
+    Raises AskError when there is no daemon at the first time of asking, or it refuses: with status
+    400 for what is no filter.
     """
-    parts_of(url)
-    asked = f"{url.rstrip('/')}{TAP_PATH}?filter={quote(wanted)}"
     was_there = False
     is_gone = False
     while True:
         try:
-            for sent, record in _one_stream(asked):
+            for sent, record in _one_stream(daemon, wanted):
                 if is_gone:
                     say("it answers again")
                 was_there, is_gone = True, False
                 yield sent, record
-        except _GoneError as error:
-            if not was_there:
-                raise RefusedError(f"{url}: {error}") from error
+        except AskError as error:
+            if not was_there or error.status not in (None, FULL):
+                raise
             if not is_gone:
-                say(f"{url}: {error}; asking again")
+                say(f"{error}; asking again")
             is_gone = True
             time.sleep(RETRY_SECONDS)
 
 
-def _one_stream(asked: str) -> Iterator[tuple[bytes, Record]]:
+def _one_stream(daemon: Daemon, wanted: str) -> Iterator[tuple[bytes, Record]]:
     """Until the daemon ends it, as it does after a while."""
-    # No proxy: through one, a daemon on this machine would not know who asks.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with closing(opener.open(asked, timeout=SILENCE_SECONDS)) as answer:
-            line = answer.readline(RECORD_BYTES)
-            if not line:
-                raise _GoneError("it ends at once")  # or this would ask without a pause
-            while line:
-                yield line, _read.decode(line)
-                line = answer.readline(RECORD_BYTES)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refusal(error.code, error.read(RECORD_BYTES)) from error
-    except msgspec.MsgspecError as error:
-        raise _GoneError("what it answers is no record of a tap") from error
-    except (OSError, ValueError, HTTPException) as error:
-        raise _GoneError(str(getattr(error, "reason", None) or error)) from error
-
-
-def _refusal(code: int, body: bytes) -> Exception:
-    try:
-        text = str(msgspec.json.decode(body)["error"])
-    except (msgspec.MsgspecError, TypeError, KeyError, UnicodeDecodeError):
-        text = f"it answers {code} to {TAP_PATH}"
-    if code == 503:
-        return _GoneError(text)
-    return BadFilterError(text) if code == 400 else RefusedError(text)
+    is_empty = True
+    for line in daemon.lines(TAP_PATH, filter=wanted):
+        is_empty = False
+        try:
+            record = _read.decode(line)
+        except msgspec.MsgspecError as error:
+            raise AskError(f"{daemon.url} answers, and with no record of a tap") from error
+        yield line, record
+    if is_empty:  # or this would ask without a pause
+        raise AskError(f"{daemon.url}{TAP_PATH} ends at once")
 
 
 def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
@@ -165,11 +126,11 @@ def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
     at = time.localtime(record.time)
     clock = f"{time.strftime('%H:%M:%S', at)}.{int(record.time % 1 * 1000):03d}"
     verdict = f"{record.verdict:9}"
-    rest = f" {_why(record):{WHY_COLUMNS}} {_padded(visible(record.text), TEXT_COLUMNS)}"
+    rest = f" {_why(record):{WHY_COLUMNS}} {_padded(plain(record.text))}"
     if record.met:
         rest += f" -> {_met(record.met)}"
     if columns is not None:
-        rest = _cut(rest, columns - len(clock) - 1 - len(verdict))
+        rest = set_cell_size(rest, max(0, columns - len(clock) - 1 - len(verdict)))
     if is_coloured:
         verdict = click.style(verdict, fg=_COLOURS.get(record.verdict))
     return f"{clock} {verdict}{rest.rstrip()}"
@@ -187,31 +148,16 @@ def count_row(before: CountRecord | None, now: CountRecord) -> str | None:
     return f"-- {lines:,} lines came in, {explained:,} of them were looked at{late}"
 
 
-def visible(text: str) -> str:
-    """A text that a terminal shows as it is: what it would obey or hide is written as `\\x1b`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(each) if _is_hidden(each) else each for each in text)
-
-
 def _columns(is_terminal: bool) -> int | None:
     """The width of the terminal by now, None where there is none."""
     return shutil.get_terminal_size().columns if is_terminal else None
 
 
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
-
-
 def _why(record: LineRecord) -> str:
     if record.reason is not None:
-        return visible(record.reason)
+        return plain(record.reason)
     folded = next((met.fold_reason for met in record.met if met.fold_reason), None)
-    return visible(folded or next(iter(record.notes), ""))
+    return plain(folded or next(iter(record.notes), ""))
 
 
 def _met(met: tuple[Met, ...]) -> str:
@@ -230,27 +176,8 @@ def _met(met: tuple[Met, ...]) -> str:
         shown += f" ({name} was {json.dumps(value, ensure_ascii=False)})"
     if len(met) > 1:
         shown += f" +{len(met) - 1} series"
-    return visible(shown)
+    return plain(shown)
 
 
-def _width(character: str) -> int:
-    """Columns of a terminal that a character takes: wide ones two, combining ones none."""
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def _padded(text: str, columns: int) -> str:
-    return text + " " * max(0, columns - sum(map(_width, text)))
-
-
-def _cut(text: str, columns: int) -> str:
-    """Its beginning, as far as it fits."""
-    if len(text) <= columns and text.isascii():
-        return text
-    left = max(0, columns)
-    for at, character in enumerate(text):
-        left -= _width(character)
-        if left < 0:
-            return text[:at]
-    return text
+def _padded(text: str) -> str:
+    return text + " " * (TEXT_COLUMNS - cell_len(text))

@@ -6,9 +6,8 @@ Model names and lines come from anybody who may send.
 import unicodedata
 from typing import Final
 
-_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of Unicode that move the cursor, turn the direction, or cannot be encoded."""
-
+_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Categories of Unicode that move the cursor, turn the direction, or have no agreed look."""
 
 NOTHING: Final = "-"
 """Stands for a figure that there is none of."""
@@ -18,7 +17,7 @@ _EXACT_BELOW: Final = 10_000_000
 
 
 def plain(text: str) -> str:
-    r"""The text with each control, format and surrogate character as an escape such as `\u202e`.
+    r"""The text with what a terminal obeys or does not show as an escape such as `\u202e`.
 
     So it can neither command a terminal nor reorder what stands beside it. Escapes are those that
     a TOML string takes.

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
@@ -18,8 +19,11 @@ USER, PASSWORD = "reader", "pä:ss wörd"
 
 
 @pytest.fixture
-def guarded(start_daemon: StartDaemon, tmp_path: Path) -> tuple[str, str]:
-    """The URL of a daemon with TLS and a password, and its authority's certificate."""
+def guarded(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The URL of a daemon with TLS and a password, and its authority's certificate.
+
+    It is sent a line now and then.
+    """
     authority = Authority(tmp_path / "ca")
     pair = authority.sign("localhost")
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -29,7 +33,17 @@ def guarded(start_daemon: StartDaemon, tmp_path: Path) -> tuple[str, str]:
         f"basic_auth_users: {{{USER}: '{hashed}'}}\n"
     )
     daemon = start_daemon("--http-security-file", str(file))
-    return daemon.url.replace("http://127.0.0.1", "https://localhost"), authority.certificate
+    is_over = threading.Event()
+
+    def send() -> None:
+        while not is_over.wait(0.1):
+            daemon.send(b"a:1|c")
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    yield daemon.url.replace("http://127.0.0.1", "https://localhost"), authority.certificate
+    is_over.set()
+    sending.join()
 
 
 def run(*arguments: str, password: str | None = None) -> Result:
@@ -42,9 +56,14 @@ def test_a_guarded_daemon_is_asked_with_authority_user_and_password(
 ) -> None:
     url, ca_file = guarded
     where = ("--url", url, "--ca-file", ca_file)
-    for command in (("top", "--once"), ("doctor",)):
+    for command, said in (
+        (("top", "--once"), f"at {url}: "),
+        (("doctor",), f"at {url}: "),
+        (("healthcheck",), "ready"),
+        (("tap", "--count", "1"), "accepted"),
+    ):
         result = run(*command, *where, "--user", USER, password=PASSWORD)
-        assert f"at {url}: " in result.stdout, result.output
+        assert said in result.stdout, result.output
         wrong = run(*command, *where, "--user", USER, password=USER)
         assert wrong.exit_code == 1
         assert "it asks for a password" in wrong.output

@@ -36,13 +36,13 @@ def test_where_nobody_listens_nobody_is_healthy() -> None:
 
 def test_an_answer_other_than_200_is_not_ready() -> None:
     with answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n") as url:
-        assert healthcheck.why_not_ready(url) == f"{url}/-/ready answers 503"
+        assert healthcheck.why_not_ready(asking.Daemon(url)) == f"{url}/-/ready answers 503"
 
 
-def test_a_daemon_that_takes_nobody_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(healthcheck, "TIMEOUT_SECONDS", 0.1)
+def test_a_daemon_that_takes_nobody_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        reason = healthcheck.why_not_ready(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        reason = healthcheck.why_not_ready(asking.Daemon(url, timeout_seconds=0.1))
     assert reason is not None
     assert "timed out" in reason
 

@@ -103,8 +103,8 @@ def test_hostile_text_is_made_visible() -> None:
     record = line(HOSTILE, met=(met(labels={HOSTILE: HOSTILE}, folded={"a": HOSTILE}),))
     row = shown(record)
     assert row.isprintable()
-    assert r"\x1b[2J" in row
-    assert r"\u202eevil\x9b31m\r\n" in row
+    assert r"\u001b[2J" in row
+    assert r"\u202eevil\u009b31m\u000d\u000a" in row
     assert "\u6f22" in row
 
 
@@ -189,7 +189,7 @@ def test_lines_are_printed_as_they_come_and_ctrl_c_ends_it(
     command = start("--url", daemon.url, "--filter", "verdict=refused text~b")
     daemon.send(b"a:1|c")
     row = send_until_shown(daemon, command, b"a:\x1b[2Jb|c")
-    assert rest_of(row) == "refused   bad_value           a:\\x1b[2Jb|c\n"
+    assert rest_of(row) == "refused   bad_value           a:\\u001b[2Jb|c\n"
     command.process.send_signal(signal.SIGINT)
     assert command.ended() == 0
     command.close()
@@ -256,11 +256,12 @@ def test_where_no_daemon_is_nothing_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "it answers 404"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers 404: it is no daemon"),
         (b'HTTP/1.1 403 No\r\nContent-Length: 17\r\n\r\n{"error":"never"}', "never"),
+        (b'HTTP/1.1 403 No\r\nContent-Length: 20\r\n\r\n{"error":"\\u001b[m"}', r": \u001b[m"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "no record of a tap"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "it ends at once"),
-        (b"SSH-2.0-OpenSSH\r\n", "SSH"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "ends at once"),
+        (b"SSH-2.0-OpenSSH\r\n", "no HTTP answer"),
     ],
 )
 def test_somebody_else_is_told_apart_from_a_daemon(answer: bytes, said: str) -> None:
@@ -284,7 +285,7 @@ def test_a_terminal_shows_hostile_lines_in_rows_of_their_own(daemon: RunningDaem
         hostile = HOSTILE.replace("\n", "").encode() + b":x|c"
         [row, *_] = wait_for("the hostile row", lambda: has("<script>", hostile))
         assert rest_of(row).startswith(
-            r"refused   bad_value           \x1b[2J\x1b]0;owned\x07<script>"
+            r"refused   bad_value           \u001b[2J\u001b]0;owned\u0007<script>"
         )
         assert any("first:1|c" in each for each in terminal.lines())
         assert "\x1b[31mrefused" in terminal.text("-e")

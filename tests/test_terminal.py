@@ -15,6 +15,7 @@ from llmstatsd.terminal import count, plain, rate, seconds, share, span
         ("a\u202eb\u2066", r"a\u202eb\u2066"),
         ("\u2028\ud800\ufeff", r"\u2028\ud800\ufeff"),
         ("\U000e0041", r"\U000e0041"),
+        ("\ue000\u0378", r"\ue000\u0378"),
     ],
 )
 def test_nothing_in_a_text_can_command_a_terminal(text: str, shown: str) -> None:
