@@ -26,8 +26,8 @@ HOUR_TICKS: Final = 360
 MODELS_LIMIT: Final = 32
 """Models followed one by one; what comes of any further one is shown as the rest.
 
-A model has its place until nothing has come of it for an hour. With each of them busy in every
-second all this takes 7 MiB.
+A model has its place until nothing has come of it for an hour, or for five minutes if another
+needs the place. With each of them busy in every second all this takes 7 MiB.
 """
 
 CELLS_PER_READING: Final = 2000
@@ -121,7 +121,18 @@ class Window:
         """Add what came in during a tick, which is the newest one or a newer one."""
         if not self._parts or self._parts[-1][0] != tick:
             self._parts.append((tick, array("f", bytes(4 * len(self._total)))))
-        kept = self._parts[-1][1]
+        self._add_to(self._parts[-1][1], numbers)
+
+    def absorb(self, other: "Window") -> None:
+        """Add all that came into another window of this kind."""
+        parts = dict(self._parts)
+        for tick, numbers in other._parts:
+            if tick not in parts:
+                parts[tick] = array("f", bytes(4 * len(self._total)))
+            self._add_to(parts[tick], numbers)
+        self._parts = deque(sorted(parts.items()))
+
+    def _add_to(self, kept: "array[float]", numbers: Numbers) -> None:
         for at, number in enumerate(numbers):
             if number:
                 before = kept[at]
@@ -189,7 +200,12 @@ class Track:
     @property
     def is_idle(self) -> bool:
         """Whether nothing has come for an hour."""
-        return self.hour.is_empty and not any(self.now)
+        return self.hour.is_empty and self.is_quiet
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come for five minutes."""
+        return self.minutes.is_empty and not any(self.now)
 
 
 class History:
@@ -203,6 +219,7 @@ class History:
         self.all = Track(self._width)
         self.rest = Track(self._width)
         self.models: dict[str, Track] = {}
+        self._has_made_room = False
         self._waiting: list[tuple[Family, LabelSet]] = []
         self._begin(store)
 
@@ -223,6 +240,7 @@ class History:
             self._waiting = list(_label_sets(store))
             self._forget_what_left(store)
         self._reads_all = tick % LONG_TICK_SECONDS == 0
+        self._has_made_room = False
         read, self._waiting = self._waiting[:CELLS_PER_READING], self._waiting[CELLS_PER_READING:]
         for start in range(0, len(read), STEP_CELLS):
             for family, label_set in read[start : start + STEP_CELLS]:
@@ -275,10 +293,25 @@ class History:
             return self.rest
         track = self.models.get(model)
         if track is None:
-            if len(self.models) >= MODELS_LIMIT:
+            if len(self.models) >= MODELS_LIMIT and not self._makes_room():
                 return self.rest
             track = self.models[model] = Track(self._width)
         return track
+
+    def _makes_room(self) -> bool:
+        """Let one of the models that are quiet go, the least asked one; at most one in a tick."""
+        if self._has_made_room:
+            return False
+        quiet = [
+            (track.hour.total().requests, model)
+            for model, track in self.models.items()
+            if track.is_quiet
+        ]
+        if not quiet:
+            return False
+        self._has_made_room = True
+        self.rest.hour.absorb(self.models.pop(min(quiet)[1]).hour)
+        return True
 
 
 _READ: Final = frozenset({*_SINGLES, ERRORS, DURATIONS})

@@ -159,6 +159,32 @@ def test_models_over_the_limit_are_the_rest_until_there_is_a_place(one: Fed) -> 
     assert list(one.history.models) == ["late"]
 
 
+def test_a_quiet_model_of_few_requests_gives_its_place_to_a_new_one(one: Fed) -> None:
+    line = "llm_request_total:{}|c|#model:{},operation:chat"
+    one.feed(*[line.format(9, f"m{number}") for number in range(MODELS_LIMIT - 1)])
+    one.feed(line.format(1, "few"), line.format(2, "over"))
+    one.tick()
+    one.feed(line.format(4, "early"))
+    one.tick()
+    assert "early" not in one.history.models
+    one.tick(MINUTES_TICKS)
+    one.feed(line.format(5, "late"), line.format(5, "later"))
+    one.tick()
+    assert "few" not in one.history.models
+    assert len({"late", "later"} & one.history.models.keys()) == 1  # one in a second
+    one.feed(line.format(1, "late"), line.format(1, "later"))
+    one.tick()
+    assert {"late", "later"} < one.history.models.keys()
+    rest, hour = one.history.rest.hour, one.history.all.hour
+    assert rest.total().requests == 1 + 2 + 4 + 5 + 9
+    assert [flow.requests for _, flow in rest.since(0)] == [16, 5]
+    assert hour.total().requests == rest.total().requests + sum(
+        track.hour.total().requests for track in one.history.models.values()
+    )
+    one.tick(3600 + history.LONG_TICK_SECONDS)
+    assert rest.total().requests == 0
+
+
 def test_many_label_sets_are_read_over_several_seconds(
     one: Fed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
