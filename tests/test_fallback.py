@@ -49,6 +49,7 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
     logging.getLogger("llmstatsd").addHandler(watch)
     async with running(**{"--statsd-lane": "compiled", "--statsd-lanes": "2"}) as daemon:
         address = daemon._intake.sockets[0].address
+        tap = daemon._taps.open("text~new")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"jobs:1|c\nwait:125|ms", address)
             await until(lambda: daemon._hot_path.stats.lines == 2)
@@ -58,6 +59,10 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
             assert daemon._is_ready
             sender.sendto(b"jobs:2|c\nwait:125|ms\nnew:1|c", address)
             await until(lambda: daemon._hot_path.stats.lines == 5)
+        async with asyncio.timeout(DEADLINE_SECONDS):  # a tap goes on as well
+            while b'"text":"new:1|c"' not in (await tap.take() or b""):
+                pass
+        daemon._taps.close(tap)
         families = daemon._store.families
         [jobs] = families["jobs_total"].cells.values()
         [wait] = families["wait_seconds"].cells.values()

@@ -20,6 +20,8 @@ from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full
 RETRY_MILLISECONDS: Final = 250
 """After which a browser opens the next stream."""
 
+EVENTS: Final = "text/event-stream"
+
 SELDOM_TICKS: Final = 5
 """What changes slowly is sent with every fifth update."""
 
@@ -127,11 +129,13 @@ class Api:
             window, model = _asked(request)
         except ValueError as error:
             return problem(str(error), 400)
+        if request.method == "HEAD":
+            return Response(media_type=EVENTS)
         if not self._left:
             self._stats.refused["streams"] += 1
             return full("streams")
         self._left -= 1
-        return Stream(self._events(window, model), "text/event-stream", self._give_back)
+        return Stream(self._events(window, model), EVENTS, self._give_back)
 
     def _give_back(self) -> None:
         self._left += 1

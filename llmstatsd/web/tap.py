@@ -21,6 +21,8 @@ from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full
 
 _BY_PROXY: Final = ("forwarded", "via", "x-real-ip")
 
+RECORDS: Final = "application/x-ndjson"
+
 NOT_LOCAL: Final = (
     "a tap is for this machine alone, asked directly and as localhost or by its address; "
     "http.tap = true opens it to everybody who reaches this port"
@@ -58,12 +60,14 @@ def route(taps: Tapping, is_open: Callable[[], bool]) -> Route:
         query = request.query_params
         try:
             check_parameters(query, ("filter",))
+            if request.method == "HEAD":
+                return Response(media_type=RECORDS)
             if taps.is_full:
                 return full("taps")
             tap = taps.open(query.get("filter", ""))
         except ValueError as error:
             return problem(str(error), 400)
-        return Stream(_records(tap), "application/x-ndjson", partial(taps.close, tap))
+        return Stream(_records(tap), RECORDS, partial(taps.close, tap))
 
     return Route("/api/v1/tap", respond)
 

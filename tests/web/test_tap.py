@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -147,6 +148,37 @@ def test_a_burst_is_counted_whole_and_shown_in_part(daemon: RunningDaemon) -> No
     daemon.wait_for_value(10 * datagrams, "jobs_total")
 
 
+def test_taps_that_come_and_go_in_a_flood_change_no_sum(daemon: RunningDaemon) -> None:
+    datagram = b"\n".join([b"jobs:1|c|#k:a", b"jobs:2|c|#k:b", b"odd:x|c"] * 5)
+    bursts, burst = 150, 200
+    seen: list[Record] = []
+
+    def flood() -> None:
+        for _ in range(bursts):
+            daemon.send(*[datagram] * burst)
+
+    sender = threading.Thread(target=flood)
+    sender.start()
+    try:
+        while sender.is_alive():
+            with tap(daemon, "series=jobs_total") as records:
+                seen += lines_of(records, 1)
+    finally:
+        sender.join()
+
+    def accounted_for() -> float | None:
+        received = daemon.value("llmstatsd_datagrams_total") or 0.0
+        dropped = daemon.value("llmstatsd_kernel_dropped_datagrams_total") or 0.0
+        return received if received + dropped == bursts * burst else None
+
+    received = wait_for("all accounted for", accounted_for)
+    assert seen
+    assert daemon.value("jobs_total", k="a") == 5 * received
+    assert daemon.value("jobs_total", k="b") == 10 * received
+    assert daemon.value("llmstatsd_refused_lines_total", reason="bad_value") == 5 * received
+    assert daemon.value("llmstatsd_lane_failures_total") == 0
+
+
 def test_a_tap_that_is_not_read_slows_nothing_and_no_other_tap(daemon: RunningDaemon) -> None:
     host, _, port = daemon.url.removeprefix("http://").rpartition(":")
     with ExitStack() as stack:
@@ -171,6 +203,9 @@ def test_one_tap_too_many_is_told_so_and_its_place_is_given_back(daemon: Running
         refused = httpx.get(f"{daemon.url}/api/v1/tap", timeout=DEADLINE_SECONDS)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert refused.json() == {"version": 1, "error": "too many taps are open"}
+
+    for _ in range(TAPS_LIMIT + 1):  # takes no place
+        assert not httpx.head(f"{daemon.url}/api/v1/tap", timeout=DEADLINE_SECONDS).content
 
     def is_free() -> bool | None:
         with httpx.stream("GET", f"{daemon.url}/api/v1/tap") as answer:
