@@ -621,7 +621,28 @@
     pen.font = "11px system-ui, sans-serif";
     const n = state.points.length || 1;
     const inner = { width: width - LEFT - RIGHT, height: height - TOP - BOTTOM };
-    return { pen, width, height, inner, bottom: height - BOTTOM, x: (place) => LEFT + (place / n) * inner.width };
+    const on = { pen, width, height, inner, bottom: height - BOTTOM, x: (place) => LEFT + (place / n) * inner.width };
+    veil(on);
+    return on;
+  }
+
+  // Nothing is known of the time before the daemon's start, which is not the same as no calls.
+  const isKnown = (point) => point.time > state.summary.about.started - state.step;
+  const begun = () => {
+    const place = state.points.findIndex(isKnown);
+    return place < 0 ? state.points.length : place;
+  };
+
+  function veil({ pen, inner, x }) {
+    const wide = x(begun()) - LEFT;
+    pen.fillStyle = colours.grid;
+    pen.fillRect(LEFT, TOP, wide, inner.height);
+    const text = "before the start";
+    if (pen.measureText(text).width + 12 > wide) return;
+    pen.fillStyle = colours.quiet;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.fillText(text, LEFT + wide / 2, TOP + inner.height / 2);
   }
 
   // The next 1, 2, 2.5 or 5 times a power of ten, so that half of it is a round number too.
@@ -684,15 +705,16 @@
     const on = surface(figure);
     const values = whole().map(read);
     const line = means(values);
+    const first = begun();
     const y = scale(on, nice(Math.max(...line, 0)));
     const { pen, x, bottom } = on;
     pen.beginPath();
-    pen.moveTo(x(0.5), bottom);
-    line.forEach((value, place) => pen.lineTo(x(place + 0.5), y(value)));
-    pen.lineTo(x(line.length - 0.5), bottom);
+    pen.moveTo(x(first + 0.5), bottom);
+    line.slice(first).forEach((value, place) => pen.lineTo(x(first + place + 0.5), y(value)));
+    pen.lineTo(x(Math.max(first, line.length - 1) + 0.5), bottom);
     pen.fillStyle = `rgba(${colours.heat}, .16)`;
     pen.fill();
-    trace(pen, line, x, y, colours.accent, []);
+    trace(pen, line.map((value, place) => (place < first ? null : value)), x, y, colours.accent, []);
     times(on);
     crosshair(on);
     const most = line.reduce((best, value, place) => (value > line[best] ? place : best), 0);
@@ -722,7 +744,7 @@
 
   function caption(figure, now, then, label) {
     const place = cursorPlace();
-    const text = place < 0 ? `now ${now}` : `${at(state.points[place].time)}: ${then()}`;
+    const text = place < 0 ? `now ${now}` : `${at(state.points[place].time)}: ${place < begun() ? "before the start" : then()}`;
     say(figure.querySelector(".readout"), text);
     figure.querySelector("canvas").setAttribute("aria-label", label);
   }
@@ -838,7 +860,7 @@
     const total = (points, read) => count(points.reduce((sum, each) => sum + read(each), 0));
     const failed = (each) => Object.values(each.errors).reduce((sum, n) => sum + n, 0);
     const length = state.step === 1 ? 10 : 6;
-    const rows = bins(length).reverse().map(({ id, points }) => [
+    const rows = bins(length).filter(({ points }) => isKnown(points.at(-1))).reverse().map(({ id, points }) => [
       at(id * length * state.step), total(points, (each) => each.requests), total(points, failed), total(points, (each) => each.tokens),
       ...["p50_seconds", "p95_seconds", "p99_seconds"].map((key) => duration(points.at(-1)[key])),
     ]);
