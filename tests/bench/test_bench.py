@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bench import generator, harness, native, payloads, peer, scrape, search
+from tests.tools import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
@@ -140,6 +141,7 @@ def test_throughput_counts_every_datagram_of_all() -> None:
 
 
 def test_the_live_view_is_measured_with_nobody_and_with_all_looking() -> None:
+    tool("chromium")
     result = run(
         "live.py",
         *("--models=3", "--rounds=1", "--seconds=0.3", "--lines-per-second=2000"),
@@ -151,7 +153,9 @@ def test_the_live_view_is_measured_with_nobody_and_with_all_looking() -> None:
     assert watchers[:2] == ["nobody looks", "16 streams"]
     assert all(each["sent"]["datagrams"] > 0 for each in result["watched"])
     assert result["watched"][1]["told_bytes"] > 0
-    assert [len(each["seconds"]) for each in result["updates"]] == [1, 1]
+    assert [(each["where"], each["state"], len(each["seconds"])) for each in result["updates"]] == [
+        (where, state, 1) for state in ("rest", "loaded") for where in ("stream", "page")
+    ]
 
 
 def told(rate_of: Callable[[float], tuple[float, float]]) -> search.Highest:
