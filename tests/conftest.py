@@ -29,7 +29,9 @@ _READY: Final = re.compile(r"ready: .*statsd_udp=(\S+):(\d+) http=(\S+)")
 
 T = TypeVar("T")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all daemons would ignore it
+# What is ignored here the daemons would ignore too: under nohup, or in the background of a script.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
