@@ -132,7 +132,7 @@ def text(result: Result) -> str:
 
 @click.command()
 @click.option("--rate", default=300_000.0, help="Lines per second.")
-@click.option("--rounds", default=5, type=click.IntRange(1, 100))
+@click.option("--rounds", default=10, type=click.IntRange(1, 100))
 @click.option("--seconds", default=4.0, type=click.FloatRange(0.1, 60))
 @harness.json_option
 def main(rate: float, rounds: int, seconds: float, json_path: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import DEADLINE_SECONDS, wait_for
@@ -76,17 +77,26 @@ class Terminal:
         except pytest.fail.Exception as failure:
             raise AssertionError(f"{failure}\n{look()}\n{self.text()}") from failure
 
+    def _programs(self) -> list[psutil.Process]:
+        """The program and what it has started, as long as it runs."""
+        shell = psutil.Process(int(self._run("list-panes", "-F", "#{pane_pid}")))
+        return shell.children(recursive=True)
+
     def signal(self, number: int) -> None:
-        shell = self._run("list-panes", "-F", "#{pane_pid}").strip()
-        [program] = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-        os.kill(int(program), number)
+        [program] = self._programs()
+        program.send_signal(number)
 
     def exit_code(self) -> int:
         """That of the program, once it has ended and given the terminal back."""
         return int(wait_for("the end", lambda: _ENDED.search(self.text()))[1])
 
     def close(self) -> None:
-        """End this server and what runs in it; it leaves its socket behind."""
+        """End this server, which leaves its socket behind; what runs in it has to end by that."""
         path = Path(self._run("display-message", "-p", "#{socket_path}").strip())
+        programs = self._programs()
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
         path.unlink(missing_ok=True)
+        _, left = psutil.wait_procs(programs, DEADLINE_SECONDS)
+        for each in left:
+            each.kill()
+        assert not left, "its terminal is gone, and it runs on"

@@ -1,6 +1,6 @@
 """Taps: lines as they arrive, with what became of them, for at most TAPS_LIMIT who look.
 
-While a tap is open the intake copies datagrams into bounded rings, and ten times a second a
+While a tap is open the intake copies datagrams into bounded rings, and four times a second a
 bounded number of their lines is explained on the loop, in steps. What does not fit is counted and
 left out, so a tap never holds the intake up, whether anyone reads from it or not.
 """
@@ -33,7 +33,7 @@ LINES_PER_SECOND: Final = 100
 LINES_AT_ONCE: Final = 1000
 """Lines explained at once after a quiet while, so that a burst is shown whole."""
 
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.25
 COUNT_SECONDS: Final = 1.0
 
 LINES_PER_STEP: Final = 8

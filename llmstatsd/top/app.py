@@ -6,6 +6,7 @@ No text of others is ever read as markup: all goes through `rich.text.Text` and 
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -25,6 +26,9 @@ from llmstatsd.top.watch import Seen, Watcher, understood
 
 LOOK_SECONDS: Final = 0.2
 """How often the screen looks whether there is something new."""
+
+GONE_SECONDS: Final = 1.0
+"""How often it is seen whether the terminal is there, and how long an end without it may take."""
 
 PLOT_LINES: Final = 3
 FILTER_CHARACTERS: Final = 128
@@ -318,12 +322,24 @@ def _age(answered: float) -> str:
     return span(time.monotonic() - answered)
 
 
+def _end_with_terminal() -> None:
+    """End the process when its terminal is gone.
+
+    Textual's writer ends by the first error then, and what is left waits for it for ever.
+    """
+    while os.isatty(0):
+        time.sleep(GONE_SECONDS)
+    time.sleep(GONE_SECONDS)
+    os._exit(1)
+
+
 def run(watcher: Watcher, url: str, view: View, make: Callable[..., Top] = Top) -> int:
     """Show it until the user ends it; 0, or 1 after a bug."""
     for name in ("COLUMNS", "LINES"):  # the terminal itself knows better, and when it changes
         os.environ.pop(name, None)
     app = make(watcher, url, view)
     watcher.start()
+    threading.Thread(target=_end_with_terminal, daemon=True).start()
     try:
         app.run()
     finally:
