@@ -517,10 +517,13 @@ class Daemon:
     async def _look(self) -> None:
         """Read once a second what the page and the API show."""
         while True:
+            left = self._answers.seconds_to_next()
+            if left:
+                await asyncio.sleep(left)
+                continue
             for _ in self._answers.sample():
                 await asyncio.sleep(0)
             self._ticks.pass_on()
-            await asyncio.sleep(self._answers.seconds_to_next())
 
     async def _tell_status(self) -> None:
         """What `systemctl status` shows."""

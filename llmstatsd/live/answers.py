@@ -248,8 +248,11 @@ class Answers:
         self.history = History(self._telemetry.store)
 
     def seconds_to_next(self) -> float:
-        """Until the next reading is due, 0 to 1."""
-        return 1.0 - (time.monotonic() - self._begun) % 1.0
+        """Until the next reading is due; 0 where one is late.
+
+        Told from the reading before: else a timer that comes a little early leaves a second out.
+        """
+        return max(0.0, self._begun + self.history.tick + 1 - time.monotonic())
 
     def sample(self) -> Iterator[None]:
         """Read what is to be shown, in steps.

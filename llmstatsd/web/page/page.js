@@ -554,7 +554,7 @@
     }
     if (ladder.refused_lines_per_second > 0) {
       const [worst] = refused.reasons;
-      yield [`${rate(ladder.refused_lines_per_second)} lines a second are refused`,
+      yield [`Lines are refused, ${rate(ladder.refused_lines_per_second)} a second`,
         ...(worst ? [", most of all since the start as ", code(worst.reason)] : []), ": ", jump("refused-title", "see the last one"), "."];
     }
     if (ladder.lines_per_second > 0 && !figures.requests) {
@@ -621,9 +621,7 @@
     pen.font = "11px system-ui, sans-serif";
     const n = state.points.length || 1;
     const inner = { width: width - LEFT - RIGHT, height: height - TOP - BOTTOM };
-    const on = { pen, width, height, inner, bottom: height - BOTTOM, x: (place) => LEFT + (place / n) * inner.width };
-    veil(on);
-    return on;
+    return { pen, width, height, inner, bottom: height - BOTTOM, x: (place) => LEFT + (place / n) * inner.width };
   }
 
   // Nothing is known of the time before the daemon's start, which is not the same as no calls.
@@ -665,7 +663,9 @@
     return (value) => bottom - (value / most) * inner.height;
   }
 
-  function times({ pen, x, bottom, width, inner }) {
+  function times(on) {
+    veil(on);
+    const { pen, x, bottom, width, inner } = on;
     const { points, step } = state;
     const every = (state.window === "5m" ? 60 : 600) * (inner.width < 320 ? 2 : 1);
     pen.fillStyle = colours.quiet;
