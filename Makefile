@@ -98,7 +98,7 @@ build/fuzz build/sanitize: $(VENV)/.installed-fuzz .FORCE
 install-dev: $(VENV)/.installed-dev ## the environment with everything that tests and checks need
 
 $(BIN)/python:
-	@echo 'Installing into $(VENV): a minute or two the first time' >&2
+	@echo 'Installing into $(VENV): about a minute the first time' >&2
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(METADATA) | $(BIN)/python
