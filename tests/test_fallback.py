@@ -25,17 +25,16 @@ async def running(**flags: str) -> AsyncIterator[Daemon]:
     given = {"--statsd-udp": "127.0.0.1:0", "--http": "127.0.0.1:0", "--gpu-enabled": "false"}
     daemon = Daemon(config.load(None, {}, {**given, **flags}))
     task = asyncio.create_task(daemon.run())
-    yield daemon
-    daemon.stop()
-    await asyncio.wait_for(task, DEADLINE_SECONDS)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        await asyncio.wait_for(task, DEADLINE_SECONDS)
 
 
 async def test_a_lane_that_fails_gives_way_to_the_portable_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> NoReturn:
-        raise ZeroDivisionError("a bug of the lane")
-
     seen: list[tuple[str, bool]] = []
 
     class Watch(logging.Handler):
@@ -49,7 +48,6 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
     logging.getLogger("llmstatsd").addHandler(watch)
     async with running(**{"--statsd-lane": "compiled", "--statsd-lanes": "2"}) as daemon:
         address = daemon._intake.sockets[0].address
-        tap = daemon._taps.open("text~new")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"jobs:1|c\nwait:125|ms", address)
             await until(lambda: daemon._hot_path.stats.lines == 2)
@@ -59,10 +57,6 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
             assert daemon._is_ready
             sender.sendto(b"jobs:2|c\nwait:125|ms\nnew:1|c", address)
             await until(lambda: daemon._hot_path.stats.lines == 5)
-        async with asyncio.timeout(DEADLINE_SECONDS):  # a tap goes on as well
-            while b'"text":"new:1|c"' not in (await tap.take() or b""):
-                pass
-        daemon._taps.close(tap)
         families = daemon._store.families
         [jobs] = families["jobs_total"].cells.values()
         [wait] = families["wait_seconds"].cells.values()
@@ -79,9 +73,6 @@ async def test_a_lane_that_fails_gives_way_to_the_portable_one(
 async def test_a_bug_in_the_lane_of_tcp_ends_all_lanes_and_all_sockets_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    def fail(*_: Any) -> NoReturn:
-        raise ZeroDivisionError("a bug of the lane")
-
     caplog.set_level("INFO", "llmstatsd")
     path = str(tmp_path / "dsd.sock")
     places = {"--statsd-unix": path, "--statsd-tcp": "127.0.0.1:0"}
@@ -101,6 +92,29 @@ async def test_a_bug_in_the_lane_of_tcp_ends_all_lanes_and_all_sockets_go_on(
         assert jobs.value == 7  # type: ignore[attr-defined]
         writer.close()
     assert not os.path.lexists(path)  # noqa: ASYNC240 one look
+
+
+async def test_a_tap_goes_on_with_the_portable_lane(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "llmstatsd")
+    async with running(**{"--statsd-lane": "compiled"}) as daemon:
+        address = daemon._intake.sockets[0].address
+        tap = daemon._taps.open("text~later")
+        monkeypatch.setattr(SlowPath, "begin_datagram", fail)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"lost:1|c", address)
+            await until(lambda: "ready again: lane=portable" in caplog.messages)
+            seen = b""
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while b'"text":"later:1|c"' not in seen:
+                    sender.sendto(b"later:1|c", address)
+                    seen = await tap.take() or b""
+        daemon._taps.close(tap)
+
+
+def fail(*_: Any) -> NoReturn:
+    raise ZeroDivisionError("a bug of the lane")
 
 
 async def until(is_true: Any) -> None:
