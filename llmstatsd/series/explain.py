@@ -10,11 +10,19 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from llmstatsd.catalog import ERROR_TYPES
 from llmstatsd.series.naming import label_value
 from llmstatsd.series.shape import Shape
 from llmstatsd.series.slowpath import SHOWN_LENGTH_LIMIT
 from llmstatsd.series.store import Store
-from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event, split_lines
+from llmstatsd.wire.datagram import (
+    SetAside,
+    begins_as_json,
+    may_hold_prompt,
+    read_line,
+    read_whole_event,
+    split_lines,
+)
 from llmstatsd.wire.event import KNOWN_FIELDS
 from llmstatsd.wire.reasons import Refusal
 from llmstatsd.wire.statsd import Dialect, Reading
@@ -62,13 +70,22 @@ _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def explain(
-    store: Store, dialect: Dialect, datagram: bytes, most: int, *, is_cut: bool = False
+    store: Store,
+    dialect: Dialect,
+    datagram: bytes,
+    most: int,
+    *,
+    is_cut: bool = False,
+    turn: int = 0,
 ) -> Iterator[Explained]:
-    """What became of the first `most` lines of a datagram that are not empty; never raises.
+    """What became of `most` lines of a datagram at most that are not empty; never raises.
+
+    Where it has more, `turn` says with which one to begin: counted up from call to call, each line
+    has its turn.
 
     Of a cut one, the lines that are whole in it; none of a cut event, whose end nobody knows.
     """
-    is_private = datagram.lstrip()[:1] == b"{"
+    is_private = begins_as_json(datagram)
     if is_cut and datagram[:1] == b"{":
         return
     whole = read_whole_event(datagram)
@@ -77,8 +94,10 @@ def explain(
         return
     if is_cut:
         datagram = datagram.rpartition(b"\n")[0]
-    for line in split_lines(datagram)[:most]:
-        is_private = is_private or line[:1] == b"{"
+    lines = split_lines(datagram)
+    first = turn % len(lines) if len(lines) > most else 0
+    for line in lines[first : first + most]:
+        is_private = is_private or may_hold_prompt(line)
         yield _explained(store, read_line(line, dialect), line, is_event=is_private)
 
 
@@ -139,16 +158,18 @@ def _event_shown(text: bytes) -> str:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return f"{len(text)} bytes of an event"
     known = [
-        f'"{name}":{_field_shown(raw)}' for name, raw in fields.items() if name in KNOWN_FIELDS
+        f'"{name}":{_field_shown(name, raw)}'
+        for name, raw in fields.items()
+        if name in KNOWN_FIELDS
     ]
     if len(known) < len(fields):
         known.append("…")
     return shown(f"{{{','.join(known)}}}".encode())
 
 
-def _field_shown(raw: msgspec.Raw) -> str:
-    """A number, a text or a word; what is made of others may hold anything."""
+def _field_shown(name: str, raw: msgspec.Raw) -> str:
+    """A number, a text or a word; what is made of others may hold anything, and so may an error."""
     text = bytes(raw).decode(errors="replace")
-    if text[:1] in ("{", "["):
+    if text[:1] in ("{", "[") or (name == "error" and text.strip('"') not in ERROR_TYPES):
         return "…"
     return text if len(text) <= FIELD_LENGTH_LIMIT else f"{text[:FIELD_LENGTH_LIMIT]}…"

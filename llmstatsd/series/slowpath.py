@@ -15,7 +15,13 @@ from llmstatsd.series.naming import VALUE_LENGTH_LIMIT, label_value
 from llmstatsd.series.route import Route
 from llmstatsd.series.shape import Shape, Shapes
 from llmstatsd.series.store import Store
-from llmstatsd.wire.datagram import SetAside, read_line, read_whole_event
+from llmstatsd.wire.datagram import (
+    SetAside,
+    begins_as_json,
+    may_hold_prompt,
+    read_line,
+    read_whole_event,
+)
 from llmstatsd.wire.reasons import INVALID_UTF8, KINDS, NOTES, OUT_OF_MEMORY, REASONS, Refusal
 from llmstatsd.wire.statsd import (
     Dialect,
@@ -148,7 +154,7 @@ class SlowPath:
 
     def take_datagram(self, datagram: bytes, feed_lines: Callable[[bytes], None]) -> None:
         """Take a datagram that holds a `{`: as one event if it is one, else by `feed_lines`."""
-        self._is_private = datagram.lstrip()[:1] == b"{"
+        self._is_private = begins_as_json(datagram)
         if datagram[:1] != b"{" or not self._took_whole_event(datagram):
             feed_lines(datagram)
         self._is_private = False
@@ -174,7 +180,6 @@ class SlowPath:
         if not line:
             return
         if line.startswith(_NO_SERIES):
-            self._is_private = self._is_private or line[0] == "{"
             self._settle(read_line(line.encode("latin-1"), self._dialect), line)
             return
         name, _, rest = line.partition(":")
@@ -235,6 +240,7 @@ class SlowPath:
     def refuse(self, refusal: Refusal, line: str) -> None:
         """Count a line that does not count, and remember it for the log."""
         self.stats.refused[refusal.reason] += 1
+        self._is_private = self._is_private or may_hold_prompt(line.encode("latin-1"))
         size = f"a line of {len(line)} bytes of an event"
         self.stats.refused_lines[refusal.reason] = size if self._is_private else _shown(line)
 

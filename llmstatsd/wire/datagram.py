@@ -55,6 +55,19 @@ def _read_aside(line: bytes) -> Refusal | SetAside:
     return SetAside(EVENT) if fits else Refusal(MALFORMED)
 
 
+def begins_as_json(text: bytes) -> bool:
+    """Whether a datagram or a line may be JSON or a piece of it, which may hold a prompt.
+
+    No line of StatsD begins so; a byte order mark hides nothing.
+    """
+    return text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b'"')
+
+
+def may_hold_prompt(line: bytes) -> bool:
+    """Whether a line begins as JSON, or holds it, as what a server streams does (`data: {"...`)."""
+    return begins_as_json(line) or b'{"' in line
+
+
 def split_lines(data: bytes) -> list[bytes]:
     """The lines of a datagram that are not empty, without CR before LF."""
     return [line for line in (piece.removesuffix(b"\r") for piece in data.split(b"\n")) if line]

@@ -223,6 +223,10 @@ def test_an_event_is_told_with_all_its_series_and_without_what_may_be_a_prompt()
     chunk = '{"model":"m","done":false,"message":{"content":"secret"}}'
     explained = one(rig, chunk)
     assert (explained.why, explained.text) == ("event_not_final", '{"model":"m","done":false,…}')
+    explained = one(rig, '{"model":"m","error":"Bad key secret"}')
+    assert explained.text == '{"model":"m","error":…}'
+    explained = one(rig, '[{"prompt":"secret"}]')
+    assert explained.text == "21 bytes of an event"
     explained = one(rig, '{"model":{"secret":1},"tokens":2}')
     assert (explained.why, explained.text) == ("bad_event", '{"model":…,"tokens":2}')
 
@@ -231,6 +235,16 @@ def test_pieces_of_an_event_are_told_by_their_size_alone() -> None:
     rig = Rig()
     texts = [each.text for each in told(rig, b'a:1|c\n{"model":\n"secret":1|c')]
     assert texts == ["a:1|c", "9 bytes of an event", "12 bytes of an event"]
+
+
+def test_each_line_of_a_datagram_has_its_turn() -> None:
+    rig = Rig()
+    datagram = b"a:1|c\nb:1|c\nc:1|c"
+    texts = [
+        [each.text for each in told(rig, datagram, most, turn=turn)]
+        for most, turn in ((1, 0), (1, 1), (1, 5), (2, 2), (3, 2))
+    ]
+    assert texts == [["a:1|c"], ["b:1|c"], ["c:1|c"], ["c:1|c"], ["a:1|c", "b:1|c", "c:1|c"]]
 
 
 def test_an_event_over_several_lines_is_one() -> None:

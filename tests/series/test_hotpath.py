@@ -523,6 +523,11 @@ def test_a_refused_chain_leaves_no_series_behind() -> None:
         b' {"model":"m","prompt":"SECRET two"}',
         b'{"model":"m","prompt":"line one\nSECRET: three|four"}',
         b'\n{\n "prompt": "SECRET|x",\n "model": "m"',
+        b'\xef\xbb\xbf{"model":"m","prompt":"SECRET"}',
+        b'[{"model":"m","prompt":"SECRET"}]',
+        b'data: {"choices":[{"delta":{"content":"SECRET"}}]}',
+        b'  "prompt": "SECRET"',
+        b'["SECRET"',
     ],
 )
 def test_no_piece_of_an_event_is_shown(datagram: bytes) -> None:
