@@ -15,7 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmstatsd.web.app import WebStats
-from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full, problem
+from llmstatsd.web.streams import (
+    STREAM_PATH,
+    STREAM_SECONDS,
+    Stream,
+    check_parameters,
+    full,
+    problem,
+)
 
 RETRY_MILLISECONDS: Final = 250
 """After which a browser opens the next stream."""
@@ -109,7 +116,7 @@ class Api:
             Route("/api/v1/cardinality", self._answer(lambda *_: self._answers.cardinality())),
             Route("/api/v1/refused", self._answer(lambda *_: self._answers.refused())),
             Route("/api/v1/settings", self._answer(lambda *_: self._answers.settings())),
-            Route("/api/v1/stream", self._stream),
+            Route(STREAM_PATH, self._stream),
         ]
 
     def _answer(

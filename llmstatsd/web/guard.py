@@ -13,6 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llmstatsd.web.app import RELOAD_PATH, WebStats
 from llmstatsd.web.passwords import Passwords
 from llmstatsd.web.security import OPEN, Security
+from llmstatsd.web.streams import STREAM_PATH, TAP_PATH
+
+NOT_FOR_OTHERS: Final = frozenset({RELOAD_PATH, STREAM_PATH, TAP_PATH})
+"""What a page of another site may not make a browser here ask for, answer or not: a stream and a
+tap keep their place, and there are few."""
 
 _READS: Final = frozenset({"GET", "HEAD"})
 _RELOADS: Final = frozenset({"POST", "PUT"})
@@ -103,7 +108,7 @@ class Guard:
         if has_body:
             self._refusals.add("body", f"from {client}")
             return PlainTextResponse("no request here has a body", 413, headers=closing)
-        if scope["path"] == RELOAD_PATH and _is_foreign(headers):
+        if scope["path"] in NOT_FOR_OTHERS and _is_foreign(headers):
             self._refusals.add("origin", f"from {client}")
             return PlainTextResponse("not from another site", 403)
         if self._passwords.needed:

@@ -5,6 +5,9 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+STREAM_PATH: Final = "/api/v1/stream"
+TAP_PATH: Final = "/api/v1/tap"
+
 STREAM_SECONDS: Final = 50.0
 """A stream ends by itself, below the deadline of every answer; a reader opens the next one."""
 

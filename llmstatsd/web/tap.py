@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmstatsd import address
-from llmstatsd.web.streams import STREAM_SECONDS, Stream, check_parameters, full, problem
+from llmstatsd.web.streams import STREAM_SECONDS, TAP_PATH, Stream, check_parameters, full, problem
 
 _BY_PROXY: Final = ("forwarded", "via", "x-real-ip")
 
@@ -69,7 +69,7 @@ def route(taps: Tapping, is_open: Callable[[], bool]) -> Route:
             return problem(str(error), 400)
         return Stream(_records(tap), RECORDS, partial(taps.close, tap))
 
-    return Route("/api/v1/tap", respond)
+    return Route(TAP_PATH, respond)
 
 
 def is_local(client: str, headers: Headers) -> bool:

@@ -343,6 +343,16 @@ async def test_the_page_of_another_site_reloads_nothing(
     assert site.stats.refused["origin"] == 1
 
 
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/api/v1/tap"])
+async def test_the_page_of_another_site_takes_no_place(start_site: StartSite, path: str) -> None:
+    site = await start_site()
+    async with httpx.AsyncClient(timeout=DEADLINE_SECONDS) as client:
+        for where, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 404)):
+            answer = await client.get(f"{site.url}{path}", headers={"Sec-Fetch-Site": where})
+            assert answer.status_code == status
+    assert site.stats.refused["origin"] == 2
+
+
 async def test_who_was_let_in_outlasts_strangers_whatever_they_do(start_site: StartSite) -> None:
     gate = asyncio.Event()
 
