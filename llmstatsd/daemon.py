@@ -521,9 +521,22 @@ class Daemon:
             if left:
                 await asyncio.sleep(left)
                 continue
-            for _ in self._answers.sample():
-                await asyncio.sleep(0)
+            try:
+                for _ in self._answers.sample():
+                    await asyncio.sleep(0)
+            except MemoryError:
+                self._store.stop_growing()
+                await self._look_anew()
+            except Exception:
+                logger.exception("what the page shows begins anew, by a bug")
+                await self._look_anew()
             self._ticks.pass_on()
+
+    async def _look_anew(self) -> None:
+        """Whoever may look may not end the daemon: the history begins anew."""
+        await asyncio.sleep(1.0)
+        with suppress(MemoryError):
+            self._answers.begin()
 
     async def _tell_status(self) -> None:
         """What `systemctl status` shows."""

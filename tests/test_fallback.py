@@ -113,6 +113,27 @@ async def test_a_tap_goes_on_with_the_portable_lane(
         daemon._taps.close(tap)
 
 
+@pytest.mark.parametrize("kind", [ZeroDivisionError, MemoryError])
+async def test_a_bug_of_the_live_view_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[Exception]
+) -> None:
+    raised: list[Exception] = []
+
+    def fail_once(*_: Any) -> NoReturn:
+        raised.append(kind("of the live view"))
+        patch.undo()
+        raise raised[-1]
+
+    async with running() as daemon:
+        with monkeypatch.context() as patch:
+            patch.setattr(daemon._answers, "sample", fail_once)
+            await until(lambda: raised)
+            await until(lambda: daemon._answers.history.tick)
+        assert daemon._is_ready
+    is_bug = kind is not MemoryError
+    assert ("what the page shows begins anew, by a bug" in caplog.text) == is_bug
+
+
 def fail(*_: Any) -> NoReturn:
     raise ZeroDivisionError("a bug of the lane")
 

@@ -268,10 +268,6 @@ class Answers:
         yield from self.history.sample(store, tick)
         self._rates.note(tick, self._counted())
 
-    def knows(self, model: str) -> bool:
-        """Whether there is something to show of a model."""
-        return model in self.history.models
-
     def summary(self, window: WindowName = "5m") -> Summary:
         """All models together, and each."""
         history = self.history

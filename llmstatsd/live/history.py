@@ -5,6 +5,7 @@ each model requests, errors by type, tokens, and durations by bucket. A second i
 came takes no memory. No clock is read: a tick is a whole number of seconds that only grows.
 """
 
+import math
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,13 @@ MODELS_LIMIT: Final = 32
 
 A model has its place until nothing has come of it for an hour, or for five minutes if another
 needs the place. With each of them busy in every second all this takes 7 MiB.
+"""
+
+NUMBER_LIMIT: Final = 1e12
+"""Most that a number of a cell is taken to have grown by from one reading to the next.
+
+A line may add 1e280. In what is kept, that would be infinite, or so large that the sum of all loses
+what stands beside it.
 """
 
 CELLS_PER_READING: Final = 2000
@@ -335,7 +343,11 @@ def _change(before: Any, value: Any) -> Numbers:
     new: Numbers = value if isinstance(value, array) else (value,)
     old: Numbers = before if isinstance(before, array) else (before or 0.0,) * len(new)
     change = [now - then for now, then in zip(new, old, strict=True)]
-    return new if min(change) < 0 else change
+    grown = new if min(change) < 0 else change
+    if sum(grown) <= NUMBER_LIMIT:
+        return grown
+    # What was infinite before is no number now.
+    return [0.0 if math.isnan(each) else min(each, NUMBER_LIMIT) for each in grown]
 
 
 def _place(name: str, label_set: LabelSet) -> int:

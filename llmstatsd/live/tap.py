@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from llmstatsd.intake.copies import Copy, Tapped, step_for
 from llmstatsd.live.filters import Filter, Seen, read_filter
-from llmstatsd.series.explain import Explained, Met, explain
+from llmstatsd.series.explain import Explained, Met, Verdict, explain
 from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import Store
 from llmstatsd.wire.statsd import Dialect
@@ -40,7 +40,8 @@ LINES_PER_STEP: Final = 8
 """Lines explained in one turn of the loop, which take about a millisecond."""
 
 WAITING_LIMIT: Final = 1000
-"""Records that wait for one reader, about a megabyte; further ones are left out and counted."""
+WAITING_BYTES: Final = 1 << 20
+"""Records, and their bytes, that wait for one reader; further ones are left out and counted."""
 
 BURST_SECONDS: Final = LINES_AT_ONCE / LINES_PER_SECOND
 
@@ -53,7 +54,7 @@ class LineRecord(Struct, frozen=True, tag_field="record", tag="line"):
     version: int
     time: float
     transport: str | None
-    verdict: str
+    verdict: Verdict
     reason: str | None
     notes: tuple[str, ...]
     text: str
@@ -81,7 +82,8 @@ class Tap:
     def __init__(self, wanted: Filter, lines_before: int) -> None:
         self._wanted = wanted
         self._lines_before = lines_before
-        self._waiting: deque[bytes] = deque()  # at most WAITING_LIMIT, and a count
+        self._waiting: deque[bytes] = deque()  # at most WAITING_LIMIT
+        self._waiting_bytes = 0  # at most WAITING_BYTES and a record
         self._has_some = asyncio.Event()
         self._count = b""
         self._is_over = False
@@ -95,10 +97,12 @@ class Tap:
         if not self._wanted.holds(seen):
             return
         self._fitting += 1
-        if len(self._waiting) >= WAITING_LIMIT:
+        if len(self._waiting) >= WAITING_LIMIT or self._waiting_bytes >= WAITING_BYTES:
             self._missed += 1
             return
-        self._waiting.append(encoded())
+        record = encoded()
+        self._waiting.append(record)
+        self._waiting_bytes += len(record)
         self._has_some.set()
 
     def tell(self, lines: int) -> None:
@@ -121,6 +125,7 @@ class Tap:
         self._has_some.clear()
         found = b"".join((*self._waiting, self._count))
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._count = b""
         return found
 
@@ -141,6 +146,7 @@ class Taps:
         self._is_over = False
         self._credit = float(LINES_AT_ONCE)
         self._looked_at = 0.0
+        self._turn = 0
 
     @property
     def is_full(self) -> bool:
@@ -148,13 +154,20 @@ class Taps:
         return len(self._open) >= TAPS_LIMIT
 
     def open(self, wanted: str) -> Tap:
-        """A tap for a filter; FilterError, a ValueError, says what is wrong with that."""
+        """A tap for a filter; FilterError, a ValueError, says what is wrong with that.
+
+        Raises MemoryError where there is none for the copies.
+        """
         tap = Tap(read_filter(wanted), self._meaning()[2].lines)
-        self._open.append(tap)
         if self._is_over:
             tap.end()
-        for source in self._sources():
-            source.tap(True)
+        self._open.append(tap)
+        try:
+            for source in self._sources():
+                source.tap(True)
+        except MemoryError:
+            self.close(tap)
+            raise
         self._is_needed.set()
         return tap
 
@@ -233,7 +246,9 @@ class Taps:
             copies = copies[:: step_for(len(copies), most)]
             each = most // len(copies)
         for copy in copies:
-            for line in explain(store, dialect, copy.data, each, is_cut=copy.is_cut):
+            self._turn += 1
+            found = explain(store, dialect, copy.data, each, is_cut=copy.is_cut, turn=self._turn)
+            for line in found:
                 yield copy, line
 
 

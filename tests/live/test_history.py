@@ -1,5 +1,6 @@
 """The ring: what is kept of the documented series, in both twins."""
 
+import math
 import tracemalloc
 
 import pytest
@@ -183,6 +184,26 @@ def test_a_quiet_model_of_few_requests_gives_its_place_to_a_new_one(one: Fed) ->
     )
     one.tick(3600 + history.LONG_TICK_SECONDS)
     assert rest.total().requests == 0
+
+
+def test_numbers_beyond_all_measure_spoil_nothing_that_stands_beside_them(one: Fed) -> None:
+    one.feed(*CALL)
+    one.tick()
+    for number in ("1e20", "1e39", "1e280", "1e280"):
+        one.feed(
+            f"llm_tokens_total:{number}|c|#model:x", *["llm_tokens_total:1e280|c|#model:x"] * 9
+        )
+        one.feed("llm_tokens_total:5|c|#model:a", "llm_request_duration:1e280|s|#model:x")
+        one.tick()
+    total = one.history.all.minutes.total()
+    assert math.isfinite(total.tokens)
+    assert total.requests == 1
+    assert one.history.models["a"].minutes.total().tokens == 60
+    one.tick(MINUTES_TICKS)
+    one.feed("llm_tokens_total:7|c|#model:a")
+    one.tick()
+    assert one.history.all.minutes.total().tokens == 7
+    assert one.history.all.hour.total().requests == 1
 
 
 def test_many_label_sets_are_read_over_several_seconds(

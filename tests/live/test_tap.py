@@ -10,7 +10,7 @@ import pytest
 
 from llmstatsd.intake.copies import Copy
 from llmstatsd.live import tap as tap_module
-from llmstatsd.live.tap import LINES_AT_ONCE, WAITING_LIMIT, Tap, Taps
+from llmstatsd.live.tap import LINES_AT_ONCE, TAPS_LIMIT, WAITING_LIMIT, Tap, Taps
 from llmstatsd.series.slowpath import LineStats
 from llmstatsd.series.store import Store
 from llmstatsd.wire import Dialect
@@ -135,6 +135,34 @@ async def test_for_a_reader_who_does_not_read_a_bounded_number_waits() -> None:
         records = await taken(idle)
         assert [each["record"] for each in records] == ["line"] * WAITING_LIMIT + ["count"]
         assert records[-1]["missed"] == records[-1]["fitting"] - WAITING_LIMIT > 0
+
+
+async def test_of_long_records_fewer_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tap_module, "WAITING_BYTES", 1000)
+    source = Source()
+    async with running(source, LineStats()) as taps:
+        idle, quick = taps.open(""), taps.open("")
+        source.put(b"a:1|c", 50)
+        await count_of(quick, 50)
+        records = await asyncio.wait_for(idle.take(), DEADLINE_SECONDS)
+        lines = (records or b"").splitlines()[:-1]
+        assert 1 < len(lines) < 50
+        assert sum(map(len, lines[:-1])) < 1000
+
+
+async def test_a_tap_without_memory_for_its_copies_takes_no_place() -> None:
+    source = Source()
+    async with running(source, LineStats()) as taps:
+
+        def fail(is_open: bool) -> None:
+            if is_open:
+                raise MemoryError
+
+        source.tap = fail  # type: ignore[method-assign]
+        for _ in range(TAPS_LIMIT):
+            with pytest.raises(MemoryError):
+                taps.open("")
+        assert not taps.is_full
 
 
 async def test_a_bug_ends_the_taps_and_is_logged_and_the_next_one_works(
