@@ -64,6 +64,7 @@ bench: install-dev ## measure throughput, scrapes, memory and start, on loopback
 	@$(BIN)/python bench/start.py
 	@$(BIN)/python bench/client.py
 	@$(BIN)/python bench/live.py
+	@$(BIN)/python bench/tap.py
 
 pictures: install-dev ## take the pictures of docs/ anew, two minutes; needs chromium and tmux
 	@$(BIN)/python bench/pictures.py --out docs/pictures

@@ -44,11 +44,12 @@ Document = dict[str, Any]
 class AskError(Exception):
     """There is no answer, or none of a daemon's; the text says why in plain words.
 
-    `status` is that of an answer that says no, None where there is none.
+    The text may hold some of the answer, and is made harmless for a terminal. `status` is that of
+    an answer that says no, None where there is none.
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
-        super().__init__(text)
+        super().__init__(plain(text))
         self.status = status
 
 
@@ -229,4 +230,4 @@ def _reason(status: int, body: bytes) -> str:
         said = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f": {plain(str(said)[:200])}"
+    return f": {str(said)[:200]}"

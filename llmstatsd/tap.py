@@ -138,7 +138,9 @@ def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
 
 def count_row(before: CountRecord | None, now: CountRecord) -> str | None:
     """What was left out since the count before; None if nothing was."""
-    base = before if before is not None and before.lines <= now.lines else None
+    base = before
+    if base is not None and (base.lines > now.lines or base.explained > now.explained):
+        base = None  # of a tap before this one
     lines = now.lines - (base.lines if base else 0)
     explained = now.explained - (base.explained if base else 0)
     missed = now.missed - (base.missed if base else 0)

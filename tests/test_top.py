@@ -131,6 +131,11 @@ def test_it_is_sorted_filtered_and_ended_by_keys(daemon: RunningDaemon, open_top
     terminal.comes_to([], terminal.models)  # within the filter / is a letter
     terminal.keys("C-u")
     terminal.comes_to(3, lambda: len(terminal.models()))
+    terminal.keys("[/]")
+    terminal.shows("shown: like [/], all:")
+    terminal.comes_to([], terminal.models)
+    terminal.keys("C-u")
+    terminal.comes_to(3, lambda: len(terminal.models()))
     terminal.keys("g*4?")
     terminal.comes_to(["gpt-4o"], terminal.models)
     terminal.keys("Escape")

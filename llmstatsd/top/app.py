@@ -207,8 +207,9 @@ class Top(App[None]):
         about = f"llmstatsd {plain(str(summary['about']['version']))}"
         place = plain(self._url.partition("://")[2])
         self._daemon.update(_line("  ".join([about, place, *figures.head(summary)])))
+        only = [f"shown: like {plain(view.pattern)}, all:"] if view.pattern else []
         self._totals.update(
-            _line("  ".join([f"last {summary['window']}:", *figures.totals(summary)]))
+            _line("  ".join([f"last {summary['window']}:", *only, *figures.totals(summary)]))
         )
         self._show_plot(series)
         self._show_table([figures.cells(row) for row in shown])
@@ -246,8 +247,6 @@ class Top(App[None]):
             table.add_row(Text(first), *(Text(text, justify="right") for text in others))
         table.move_cursor(row=min(at, max(0, len(lines) - 1)), animate=False, scroll=False)
         table.scroll_to(x, y, animate=False, immediate=True)
-        title = f" of models like {plain(view.pattern)}" if view.pattern else ""
-        table.border_subtitle = title
 
     def _change(self, view: View) -> None:
         self._view = view

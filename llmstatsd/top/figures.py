@@ -84,7 +84,7 @@ def matches(pattern: str, model: str) -> bool:
     """
     pattern, model = pattern.casefold(), model.casefold()
     if "*" in pattern or "?" in pattern:
-        return fnmatchcase(model, pattern)
+        return fnmatchcase(model, pattern.replace("[", "[[]"))
     return pattern in model
 
 

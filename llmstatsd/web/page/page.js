@@ -62,7 +62,7 @@
 
   // Controls, and what turns the direction of text or takes no room, are made visible.
   const visible = (text) =>
-    text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (each) =>
+    text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (each) =>
       `‹U+${each.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`);
 
   // ---- Elements
@@ -219,7 +219,7 @@
       const last = points.at(-1);
       if (!last) return;
       const steps = Math.round((point.time - last.time) / step);
-      if (series.bounds.length !== state.bounds.length || steps < 0 || steps > points.length) {
+      if (series.bounds.join() !== state.bounds.join() || steps < 0 || steps > points.length) {
         reload();
       } else if (steps === 0) {
         points[points.length - 1] = point;
@@ -691,12 +691,14 @@
   // The newest step of ten seconds is not over, and would look like a fall.
   const whole = () => (state.step > 1 ? state.points.slice(0, -1) : state.points);
 
-  function means(values) {
+  // Over fewer where no more is known: at the left edge, and after the start.
+  function means(values, first) {
     const reach = Math.max(1, RATE_SECONDS / state.step);
     let sum = 0;
     return values.map((value, place) => {
       sum += value - (place >= reach ? values[place - reach] : 0);
-      return Math.max(0, sum) / (reach * state.step);
+      const known = Math.min(reach, place + 1 - Math.min(first, place));
+      return Math.max(0, sum) / (known * state.step);
     });
   }
 
@@ -704,8 +706,8 @@
     const figure = $(id);
     const on = surface(figure);
     const values = whole().map(read);
-    const line = means(values);
     const first = begun();
+    const line = means(values, first);
     const y = scale(on, nice(Math.max(...line, 0)));
     const { pen, x, bottom } = on;
     pen.beginPath();
