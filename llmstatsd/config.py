@@ -304,7 +304,7 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=1024,
-            description="Live pages and terminals at once; one more is answered 503.",
+            description="Live pages, and other readers of the stream, at once; one more gets 503.",
         ),
     ] = 16
     tap: Annotated[

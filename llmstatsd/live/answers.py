@@ -106,6 +106,7 @@ class Ladder(Struct, frozen=True):
     receive_queue_bytes: int | None
     receive_buffer_bytes: int
     asked_receive_buffer_bytes: int
+    asked_of_one_socket_bytes: int
     tcp_open_connections: int
 
 
@@ -435,6 +436,7 @@ class Answers:
             receive_queue_bytes=memory.queued_bytes if memory else None,
             receive_buffer_bytes=sum(each.buffer_bytes for each in own),
             asked_receive_buffer_bytes=sum(each.asked_buffer_bytes for each in own),
+            asked_of_one_socket_bytes=max((each.asked_buffer_bytes for each in own), default=0),
             tcp_open_connections=telemetry.tcp.open,
         )
 

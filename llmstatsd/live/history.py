@@ -226,9 +226,9 @@ class History:
         self._width = _COUNTS + len(self.bounds) + 1
         self.all = Track(self._width)
         self.rest = Track(self._width)
-        self.models: dict[str, Track] = {}
+        self.models: dict[str, Track] = {}  # at most MODELS_LIMIT
         self._has_made_room = False
-        self._waiting: list[tuple[Family, LabelSet]] = []
+        self._waiting: list[tuple[Family, LabelSet]] = []  # at most as many as the store has
         self._begin(store)
 
     def follows(self, store: Store) -> bool:

@@ -68,7 +68,7 @@ class Ticks:
         self.number = 0
         self.is_over = False
         self._next = asyncio.Event()
-        self._made: dict[object, bytes] = {}  # of this tick: as many as there are streams at most
+        self._made: dict[object, bytes] = {}  # of this tick: as many as streams, and four
 
     def pass_on(self) -> None:
         """There is something new."""

@@ -550,7 +550,7 @@
     }
     if (ladder.receive_buffer_bytes < ladder.asked_receive_buffer_bytes) {
       yield [`The receive buffer is smaller than asked for. Allow more, then restart the daemon: `,
-        code(`sysctl -w net.core.rmem_max=${ladder.asked_receive_buffer_bytes}`)];
+        code(`sysctl -w net.core.rmem_max=${ladder.asked_of_one_socket_bytes}`)];
     }
     if (ladder.refused_lines_per_second > 0) {
       const [worst] = refused.reasons;
