@@ -96,6 +96,7 @@ def explain(
         datagram = datagram.rpartition(b"\n")[0]
     lines = split_lines(datagram)
     first = turn % len(lines) if len(lines) > most else 0
+    is_private = is_private or any(map(may_hold_prompt, lines[:first]))
     for line in lines[first : first + most]:
         is_private = is_private or may_hold_prompt(line)
         yield _explained(store, read_line(line, dialect), line, is_event=is_private)

@@ -180,6 +180,7 @@ class SlowPath:
         if not line:
             return
         if line.startswith(_NO_SERIES):
+            self._is_private = self._is_private or line[0] == "{"
             self._settle(read_line(line.encode("latin-1"), self._dialect), line)
             return
         name, _, rest = line.partition(":")

@@ -235,6 +235,8 @@ def test_pieces_of_an_event_are_told_by_their_size_alone() -> None:
     rig = Rig()
     texts = [each.text for each in told(rig, b'a:1|c\n{"model":\n"secret":1|c')]
     assert texts == ["a:1|c", "9 bytes of an event", "12 bytes of an event"]
+    [late] = told(rig, b'a:1|c\n{"model":\nsecret:1|c', most=1, turn=2)
+    assert late.text == "10 bytes of an event"
 
 
 def test_each_line_of_a_datagram_has_its_turn() -> None:

@@ -528,6 +528,7 @@ def test_a_refused_chain_leaves_no_series_behind() -> None:
         b'data: {"choices":[{"delta":{"content":"SECRET"}}]}',
         b'  "prompt": "SECRET"',
         b'["SECRET"',
+        b'a:1|c\n{"model":"m","tokens":1}\nSECRET|x',
     ],
 )
 def test_no_piece_of_an_event_is_shown(datagram: bytes) -> None:
