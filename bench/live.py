@@ -72,10 +72,18 @@ class StillDaemon(Daemon):
     program = (
         "-c",
         """
+import time
+
 from llmstatsd import cli
 from llmstatsd.live.answers import Answers
 
-Answers.sample = lambda self: iter(())
+
+def still(self):
+    self.history.tick = int(time.monotonic() - self._begun)
+    return iter(())
+
+
+Answers.sample = still
 cli.main()
 """,
     )

@@ -531,6 +531,7 @@ class Daemon:
                 logger.exception("what the page shows begins anew, by a bug")
                 await self._look_anew()
             self._ticks.pass_on()
+            await asyncio.sleep(0.001)  # nothing spins, even if no time were to pass
 
     async def _look_anew(self) -> None:
         """Whoever may look may not end the daemon: the history begins anew."""

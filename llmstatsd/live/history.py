@@ -266,8 +266,8 @@ class History:
         self._waiting = []
         self._reads_all = True
         self._before: dict[str, dict[LabelSet, Any]] = {
-            name: {each: _value(cell) for each, cell in list(store.families[name].cells.items())}
-            for name in _READ
+            name: {each: read(cell) for each, cell in list(store.families[name].cells.items())}
+            for name, read in _READ.items()
         }
 
     def _forget_what_left(self, store: Store) -> None:
@@ -282,9 +282,10 @@ class History:
             return
         known = self._before[family.name]
         before = known.get(label_set)
-        if not self._reads_all and isinstance(before, array) and before[0] == cell.sum:
+        is_counter = family.name != DURATIONS
+        if not is_counter and not self._reads_all and before and before[0] == cell.sum:
             return
-        value = _value(cell)
+        value = cell.value if is_counter else _counted(cell)
         if value == before:
             return
         known[label_set] = value
@@ -322,9 +323,6 @@ class History:
         return True
 
 
-_READ: Final = frozenset({*_SINGLES, ERRORS, DURATIONS})
-
-
 def _label_sets(store: Store) -> Iterator[tuple[Family, LabelSet]]:
     for name in sorted(_READ):
         family = store.families[name]
@@ -332,10 +330,18 @@ def _label_sets(store: Store) -> Iterator[tuple[Family, LabelSet]]:
             yield family, label_set
 
 
-def _value(cell: Any) -> Any:
-    """A counter's number, or a histogram's sum and counts in a form that takes little memory."""
-    counts = getattr(cell, "counts", None)
-    return cell.value if counts is None else array("d", (cell.sum, *counts))
+def _number(cell: Any) -> Any:
+    """A counter's."""
+    return cell.value
+
+
+def _counted(cell: Any) -> Any:
+    """A histogram's sum and counts, in a form that takes little memory."""
+    return array("d", (cell.sum, *cell.counts))
+
+
+_READ: Final = {**dict.fromkeys((*_SINGLES, ERRORS), _number), DURATIONS: _counted}
+"""The series that are read, and how a cell of each is."""
 
 
 def _change(before: Any, value: Any) -> Numbers:
