@@ -28,7 +28,7 @@ MODELS_LIMIT: Final = 32
 """Models followed one by one; what comes of any further one is shown as the rest.
 
 A model has its place until nothing has come of it for an hour, or for five minutes if another
-needs the place. With each of them busy in every second all this takes 7 MiB.
+needs the place. With each of them busy in every second all this takes 7.5 MiB.
 """
 
 NUMBER_LIMIT: Final = 1e12
