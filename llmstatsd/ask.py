@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from llmstatsd import address
 from llmstatsd.terminal import plain
@@ -59,14 +59,6 @@ def url_of(listen: str) -> str:
     return f"http://{address.Address(address.on_this_machine(host), port)}"
 
 
-def parts_of(url: str) -> tuple[SplitResult, str]:
-    """The parts of an http or https URL, and its host; ValueError for any other text."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no http or https URL")
-    return parts, parts.hostname
-
-
 class Daemon:
     """One daemon; its connection is kept open from one question to the next."""
 
@@ -84,7 +76,9 @@ class Daemon:
         `ca_file` holds the authorities to trust instead of the system's. Raises ValueError for a
         text that is no such URL, and for a file that holds no certificates.
         """
-        parts, host = parts_of(url)
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http or https URL")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError(f"{url!r} has more than scheme, host, port and path")
         self.url = url.rstrip("/")
@@ -93,7 +87,7 @@ class Daemon:
         if user is not None:
             token = b64encode(f"{user}:{password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {token}"
-        self._connection = _connection(parts.scheme, host, parts.port, ca_file)
+        self._connection = _connection(parts.scheme, parts.hostname, parts.port, ca_file)
         self._connection.timeout = timeout_seconds
 
     def __enter__(self) -> Self:

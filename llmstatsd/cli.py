@@ -257,14 +257,12 @@ _ASKED: Final = (
 """Which daemon a command asks, and as whom."""
 
 
-def _asked(
-    loaded: config.Config, url: str | None, ca_file: Path | None, user: str | None
-) -> "Daemon":
+def _asked(path: Path | None, url: str | None, ca_file: Path | None, user: str | None) -> "Daemon":
     from llmstatsd import ask
 
     try:
         return ask.Daemon(
-            url or ask.url_of(loaded.http.listen),
+            url or ask.url_of(_load(path, os.environ, {}).http.listen),
             ca_file=ca_file,
             user=user,
             password="" if user is None else _password(ask.PASSWORD_VARIABLE),
@@ -292,7 +290,7 @@ def _print(text: str) -> None:
 @main.command(params=[*_ASKED])
 def healthcheck(*, path: Path | None, **asked: Any) -> None:
     """Say whether the daemon is ready, for containers: exit code 0 if it is, else 1 and why."""
-    daemon = _asked(_load(path, os.environ, {}), **asked)
+    daemon = _asked(path, **asked)
 
     from llmstatsd import healthcheck as check  # the other commands start without HTTP
 
@@ -352,7 +350,7 @@ def top(
     """
     if not (once or as_json or _is_terminal()):
         raise click.UsageError("top needs a terminal to draw on; --once prints the table as text")
-    daemon = _asked(_load(path, os.environ, {}), **asked)
+    daemon = _asked(path, **asked)
 
     from llmstatsd.ask import AskError  # the other commands start without these
     from llmstatsd.top import figures, watch
@@ -393,7 +391,7 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
     With --config its thresholds are used, and the daemon is compared with it. Exit code 0 if there
     is no problem, 1 if there is one.
     """
-    daemon = _asked(_load(path, os.environ, {}), **asked)
+    daemon = _asked(path, **asked)
 
     from llmstatsd.ask import AskError  # the other commands start without these
     from llmstatsd.doctor import checks, facts, report
@@ -430,7 +428,7 @@ def tap(*, path: Path | None, wanted: str, as_json: bool, count: int | None, **a
 
     Under load it shows a sample. It goes on when the daemon comes back; Ctrl-C ends it.
     """
-    daemon = _asked(_load(path, os.environ, {}), **asked)
+    daemon = _asked(path, **asked)
 
     from llmstatsd import tap as tapping  # the other commands start without HTTP
     from llmstatsd.ask import AskError
