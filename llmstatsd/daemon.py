@@ -517,10 +517,10 @@ class Daemon:
     async def _look(self) -> None:
         """Read once a second what the page and the API show."""
         while True:
-            left = self._answers.seconds_to_next()
-            if left:
-                await asyncio.sleep(left)
-                continue
+            # At least a moment: nothing spins, even if no time were to pass.
+            await asyncio.sleep(max(0.001, self._answers.seconds_to_next()))
+            if self._answers.seconds_to_next():
+                continue  # the timer came early
             try:
                 for _ in self._answers.sample():
                     await asyncio.sleep(0)
@@ -531,7 +531,6 @@ class Daemon:
                 logger.exception("what the page shows begins anew, by a bug")
                 await self._look_anew()
             self._ticks.pass_on()
-            await asyncio.sleep(0.001)  # nothing spins, even if no time were to pass
 
     async def _look_anew(self) -> None:
         """Whoever may look may not end the daemon: the history begins anew."""

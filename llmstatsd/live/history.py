@@ -57,6 +57,7 @@ FALLBACKS: Final = "llm_fallback_total"
 # Where each number stands: four counters, the errors, then a histogram's sum and its counts.
 _SINGLES: Final = {REQUESTS: 0, TOKENS: 1, RATE_LIMITS: 2, FALLBACKS: 3}
 _ERRORS: Final = len(_SINGLES)
+_READ: Final = (*_SINGLES, ERRORS, DURATIONS)
 _SUM: Final = _ERRORS + len(ERROR_TYPES)
 _COUNTS: Final = _SUM + 1
 _ERROR_AT: Final = {error: _ERRORS + at for at, error in enumerate(ERROR_TYPES)}
@@ -266,8 +267,10 @@ class History:
         self._waiting = []
         self._reads_all = True
         self._before: dict[str, dict[LabelSet, Any]] = {
-            name: {each: read(cell) for each, cell in list(store.families[name].cells.items())}
-            for name, read in _READ.items()
+            name: {
+                each: _value(name, cell) for each, cell in list(store.families[name].cells.items())
+            }
+            for name in _READ
         }
 
     def _forget_what_left(self, store: Store) -> None:
@@ -282,10 +285,9 @@ class History:
             return
         known = self._before[family.name]
         before = known.get(label_set)
-        is_counter = family.name != DURATIONS
-        if not is_counter and not self._reads_all and before and before[0] == cell.sum:
+        if family.name == DURATIONS and not self._reads_all and before and before[0] == cell.sum:
             return
-        value = cell.value if is_counter else _counted(cell)
+        value = _value(family.name, cell)
         if value == before:
             return
         known[label_set] = value
@@ -330,18 +332,9 @@ def _label_sets(store: Store) -> Iterator[tuple[Family, LabelSet]]:
             yield family, label_set
 
 
-def _number(cell: Any) -> Any:
-    """A counter's."""
-    return cell.value
-
-
-def _counted(cell: Any) -> Any:
-    """A histogram's sum and counts, in a form that takes little memory."""
-    return array("d", (cell.sum, *cell.counts))
-
-
-_READ: Final = {**dict.fromkeys((*_SINGLES, ERRORS), _number), DURATIONS: _counted}
-"""The series that are read, and how a cell of each is."""
+def _value(name: str, cell: Any) -> Any:
+    """A counter's number, or a histogram's sum and counts in a form that takes little memory."""
+    return array("d", (cell.sum, *cell.counts)) if name == DURATIONS else cell.value
 
 
 def _change(before: Any, value: Any) -> Numbers:

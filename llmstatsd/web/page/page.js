@@ -663,9 +663,7 @@
     return (value) => bottom - (value / most) * inner.height;
   }
 
-  function times(on) {
-    veil(on);
-    const { pen, x, bottom, width, inner } = on;
+  function times({ pen, x, bottom, width, inner }) {
     const { points, step } = state;
     const every = (state.window === "5m" ? 60 : 600) * (inner.width < 320 ? 2 : 1);
     pen.fillStyle = colours.quiet;
@@ -683,6 +681,12 @@
     if (place < 0) return;
     pen.fillStyle = colours.quiet;
     pen.fillRect(Math.round(x(place + 0.5)), TOP, 1, bottom - TOP);
+  }
+
+  function overlay(on) {
+    veil(on);
+    times(on);
+    crosshair(on);
   }
 
   const cursorPlace = () =>
@@ -717,8 +721,7 @@
     pen.fillStyle = `rgba(${colours.heat}, .16)`;
     pen.fill();
     trace(pen, line.map((value, place) => (place < first ? null : value)), x, y, colours.accent, []);
-    times(on);
-    crosshair(on);
+    overlay(on);
     const most = line.reduce((best, value, place) => (value > line[best] ? place : best), 0);
     const highest = line.length ? `Highest ${rate(line[most])} at ${at(state.points[most].time)}.` : "";
     caption(figure, rate(now), () => rate(line[cursorPlace()] ?? values.at(-1) / state.step),
@@ -788,8 +791,7 @@
         base = top;
       }
     }
-    times(on);
-    crosshair(on);
+    overlay(on);
     const legend = types.map((type) => [type, totals[type], tint(type)]);
     fill($("error-legend"), legend, () => (legend.length ? legend : [["none in this window", null, colours.rule]]).map(([type, n, colour]) => {
       const mark = el("i");
@@ -843,8 +845,7 @@
       return y(Math.min(low + rows, Math.max(low, row + (end > start ? (value - start) / (end - start) : 0))));
     };
     for (const [key, name, dash, width] of QUANTILES) trace(pen, points.map((each) => each[key]), x, height, colours[name], dash, width);
-    times(on);
-    crosshair(on);
+    overlay(on);
     const figures = chosen(summary);
     const all = (from) => `p50 ${duration(from.p50_seconds)}, p95 ${duration(from.p95_seconds)}, p99 ${duration(from.p99_seconds)}`;
     caption(figure, "", () => all(points[cursorPlace()]), `Heatmap of request durations over the last ${WINDOWS[state.window]}. ${all(figures)}.`);
