@@ -154,9 +154,8 @@ def check(file: Path) -> None:
     click.echo(f"{file}: valid")
     for option, value in config.changed(loaded):
         click.echo(f"  {option.key} = {config.shown(value)}  (default {option.default_text})")
-    for table in ("aliases", "pinned", "series"):
-        if names := getattr(loaded, table):
-            click.echo(f"  {table}: {', '.join(names)}")
+    for entry, value in config.entries(loaded):
+        click.echo(f"  {entry} = {value}")
 
 
 class _Place(click.ParamType[address.Address]):

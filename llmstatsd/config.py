@@ -33,6 +33,9 @@ FILE_BYTES_LIMIT: Final = 1 << 20
 EXIT_BAD_CONFIGURATION: Final = 3
 """Exit code of a command whose configuration is bad, or names a socket that is not to be had."""
 
+ENTRY_CHARACTERS: Final = 1000
+"""Longest value of a table's entry that is shown whole: 100 bounds of buckets, or as many names."""
+
 BUCKETS_LIMIT: Final = 200
 EXTRA_LABELS_LIMIT: Final = 8
 
@@ -47,6 +50,9 @@ NO_OPTIONS: Final = frozenset(
 _SERVICE_LINK: Final = re.compile(
     r"LLMSTATSD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""A key that TOML 1.0 takes without quotes."""
 
 
 def _check_address(text: str) -> None:
@@ -689,6 +695,32 @@ def changed(config: Config) -> Iterator[tuple[Option, object]]:
             yield option, value
 
 
+def entries(config: Config) -> Iterator[tuple[str, str]]:
+    """What the tables hold: each entry's place in the file, and its value, shown.
+
+    As in `aliases.model."gpt-4o-2024-08-06"`, `pinned.model`, `series.llm_total.buckets`.
+    """
+    for place, value in _entries(config):
+        yield place, shown(value, ENTRY_CHARACTERS)
+
+
+def _entries(config: Config) -> Iterator[tuple[str, object]]:
+    for label, rules in config.aliases.items():
+        for pattern, alias in rules.items():
+            yield _place("aliases", label, pattern), alias
+    for label, values in config.pinned.items():
+        yield _place("pinned", label), values
+    for name, one in config.series.items():
+        for option, value in msgspec.structs.asdict(one).items():
+            if value:
+                yield _place("series", name, option), value
+
+
+def _place(*keys: str) -> str:
+    """A dotted key of TOML."""
+    return ".".join(key if _BARE_KEY.fullmatch(key) else json.dumps(key) for key in keys)
+
+
 def on_bounds() -> Iterator[tuple[Option, str]]:
     """The options that have to stand on a bucket bound, each with the series of the buckets."""
     for option in options():
@@ -895,10 +927,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"the nearest is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}"
 
 
-def shown(value: object) -> str:
-    """The value in one bounded line of ASCII, near to what stands in the file."""
+def shown(value: object, limit: int = 80) -> str:
+    """The value in one line of ASCII of at most `limit`, near to what stands in the file."""
     try:
         text = json.dumps(value, default=str)
     except ValueError:  # an integer too long to be written in decimal
         return "a number too long to show"
-    return text if len(text) <= 80 else f"{text[:76]} ..."
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."

@@ -223,7 +223,7 @@ class Daemon:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
             loop.add_signal_handler(signal.SIGHUP, self._reloads.begin)
         await self._restore()
-        self._answers.begin()
+        self._answers.start()
         await self._intake.start()
         if self._tcp is not None:
             await self._tcp.start()
@@ -536,7 +536,7 @@ class Daemon:
         """Whoever may look may not end the daemon: the history begins anew."""
         await asyncio.sleep(1.0)
         with suppress(MemoryError):
-            self._answers.begin()
+            self._answers.start()
 
     async def _tell_status(self) -> None:
         """What `systemctl status` shows."""

@@ -178,7 +178,8 @@ def test_check_sums_up_what_a_valid_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "llmstatsd.toml"
     path.write_text(
         "limits.label_values = 250\nhttp.listen = ':9000'\nhttp.gzip_level = 3\n"
-        "aliases.model.a = 'b'\npinned.model = ['b']\nseries.llm_tokens_total = {}\n"
+        "aliases.model.a = 'b'\naliases.model.'c/d *' = 'b'\npinned.model = ['b']\n"
+        "series.llm_tokens_total = {}\nseries.llm_total_duration_seconds.buckets = [1, 10]\n"
     )
     result = run("check", str(path))
     assert result.exit_code == 0
@@ -186,9 +187,10 @@ def test_check_sums_up_what_a_valid_file_changes(tmp_path: Path) -> None:
         f"{path}: valid",
         '  http.listen = ":9000"  (default ":2112")',
         "  limits.label_values = 250  (default 100)",
-        "  aliases: model",
-        "  pinned: model",
-        "  series: llm_tokens_total",
+        '  aliases.model.a = "b"',
+        '  aliases.model."c/d *" = "b"',
+        '  pinned.model = ["b"]',
+        "  series.llm_total_duration_seconds.buckets = [1.0, 10.0]",
     ]
 
 

@@ -356,6 +356,17 @@ def test_a_threshold_of_a_file_off_the_buckets_of_the_daemon_is_a_problem(
     differs = found(plain, "file-differs", *given)
     assert differs is not None
     assert differs["saw"] == ["limits.label_values is 100, and 50 in the file"]
+    differs = found(changed, "file-differs", *given)
+    assert differs is not None
+    buckets = "series.llm_request_duration_seconds.buckets"
+    assert differs["saw"][1] == f"{buckets} is in force, and not in the file"
+    other.write_text(f"{buckets} = [10, 20]\naliases.model.a = 'b'\n")
+    differs = found(changed, "file-differs", "--config", str(other))
+    assert differs is not None
+    assert differs["saw"] == [
+        "aliases.model.a is in the file alone",
+        f"{buckets} is [1.0, 10.0, 30.0], and [10.0, 20.0] in the file",
+    ]
     file.write_text("[thresholds]\nlatency_seconds = 21\n")
     assert run("--url", plain.url, *given).exit_code == 3
 
@@ -410,6 +421,16 @@ def test_tcp_connections_at_their_limit_are_named(start_daemon: StartDaemon) -> 
             "a problem", lambda: wait_for_finding(daemon, "tcp")["severity"] == "problem" or None
         )
         assert toml(finding) == {"statsd": {"tcp_connections": 4}}
+
+
+def test_tcp_senders_from_elsewhere_and_cut_lines_are_named(known: facts.Facts) -> None:
+    limit = {"tcp_open_connections_limit": 100}
+    ladder = known.ladder
+    for what, reason in (("connections", "foreign"), ("lines", "cut")):
+        key = f"tcp_refused_{what}"
+        now = {**ladder, key: {**ladder[key], reason: 1}}
+        looked = replace(known, summary={**known.summary, "ladder": now})
+        assert names(changed_samples(looked, **limit))["tcp"] == "advice"
 
 
 def test_a_cache_that_is_too_small_is_named(start_daemon: StartDaemon) -> None:
@@ -480,10 +501,14 @@ def test_states_that_last_too_short_to_be_met(known: facts.Facts) -> None:
     lost = {**summary["ladder"], "kernel_dropped_datagrams": 1, "datagrams": 100_000}
     was_lost = replace(known, summary={**summary, "ladder": lost})
     assert names(was_lost)["kernel-drops"] == "advice"
+    restored = {**lost, "restored_datagrams": 99_900}
+    restarted = replace(known, summary={**summary, "ladder": restored})
+    assert names(restarted)["kernel-drops"] == "problem"
     now = {**lost, "kernel_dropped_per_second": 0.1}
     assert names(replace(known, summary={**summary, "ladder": now}))["kernel-drops"] == "problem"
     assert names(changed_samples(known, lane_failures_total=1))["lane"] == "problem"
-    assert names(changed_samples(known, queue_dropped_datagrams_total=1))["queue"] == "problem"
+    hung = {**summary["ladder"], "queue_dropped_datagrams": 1}
+    assert names(replace(known, summary={**summary, "ladder": hung}))["queue"] == "problem"
     assert not {"ready", "arrivals", "scrapes", "queue", "kernel-drops"} & healthy.keys()
 
 

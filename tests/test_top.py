@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from rich.cells import cell_len
 from llmstatsd.cli import _SORTS, main
 from llmstatsd.top import figures
 from llmstatsd.top.figures import COLUMNS, View
-from tests.conftest import RunningDaemon, StartDaemon, wait_for
+from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.terminals import Terminal
 
 CALL = b'{"model":"gpt-4o","operation":"chat","duration_seconds":1.5,"tokens":40}'
@@ -166,6 +167,17 @@ def has_panes_side_by_side(terminal: TopTerminal) -> bool:
 
 def is_at_most(terminal: TopTerminal, height: int) -> bool:
     return len(terminal.lines()) <= height
+
+
+def test_the_ladder_tells_of_tcp_once_there_is_any(
+    start_daemon: StartDaemon, open_top: OpenTop
+) -> None:
+    daemon = start_daemon("--statsd-tcp", "127.0.0.1:0", "--statsd-tcp-line-bytes", "64")
+    terminal = open_top(daemon.url, width=160, height=50)
+    assert "TCP" not in terminal.shows("ladder, since", "samples")
+    with socket.create_connection(daemon.tcp, timeout=DEADLINE_SECONDS) as sender:
+        sender.sendall(b"llm_fallback_total:1|c\n" + b"b" * 65 + b"\n")
+        terminal.shows("TCP connections", "lines over TCP", "not read, too_long")
 
 
 def test_it_fits_every_terminal(daemon: RunningDaemon, open_top: OpenTop) -> None:

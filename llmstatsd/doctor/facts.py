@@ -25,15 +25,11 @@ _OWN_SAMPLES: Final = (
     "llmstatsd_label_sets_limit",
     "llmstatsd_lane_failures_total",
     "llmstatsd_last_scrape_duration_seconds",
-    "llmstatsd_queue_dropped_datagrams_total",
     "llmstatsd_scrape_seconds_total",
     "llmstatsd_scrapes_total",
     "llmstatsd_state_last_write_timestamp_seconds",
     "llmstatsd_state_write_failures_total",
-    "llmstatsd_tcp_lines_total",
     "llmstatsd_tcp_open_connections_limit",
-    "llmstatsd_tcp_refused_connections_total",
-    "llmstatsd_tcp_refused_lines_total",
 )
 
 SAMPLES: Final = (

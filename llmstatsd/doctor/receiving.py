@@ -84,7 +84,8 @@ def kernel_drops(facts: Facts) -> Iterator[Found]:
     dropped, now = ladder["kernel_dropped_datagrams"], ladder["kernel_dropped_per_second"]
     if not dropped:
         return
-    part = dropped / (dropped + ladder["datagrams"])
+    came = dropped + ladder["datagrams"] - ladder["restored_datagrams"]
+    part = dropped / came
     size = min(1 << 30, 4 * max(ladder["receive_buffer_bytes"], 4096))
     do = [
         (
@@ -96,7 +97,7 @@ def kernel_drops(facts: Facts) -> Iterator[Found]:
             " (docs/how-to/size-buffers.md), or [statsd] lanes on a machine with free cores."
         ),
     ]
-    saw = [f"{count(dropped)} of {count(dropped + ladder['datagrams'])} datagrams ({share(part)})"]
+    saw = [f"{count(dropped)} of {count(came)} datagrams ({share(part)})"]
     if now:
         saw.append(f"{rate(now)} per second in the last 10 s")
         yield problem("datagrams are being lost: the receive buffer is full", saw, do)
@@ -119,7 +120,7 @@ def queue(facts: Facts) -> Iterator[Found]:
                 "Send several lines in a datagram: docs/how-to/size-buffers.md.",
             ],
         )
-    lost = facts.value("llmstatsd_queue_dropped_datagrams_total")
+    lost = ladder["queue_dropped_datagrams"]
     if lost:
         yield problem(
             "datagrams were dropped between the socket and the consumer: the daemon hung",
@@ -132,17 +133,21 @@ def refused_datagrams(facts: Facts) -> Iterator[Found]:
     """Datagrams came from networks that may not send, or were too long."""
     refused = facts.ladder["refused_datagrams"]
     if refused.get("foreign"):
-        yield advice(
-            "datagrams came from networks that may not send",
-            [f"{count(refused['foreign'])}; allow_from is {facts.setting('statsd.allow_from')!r}"],
-            ["If they should count, add the senders' network to [statsd] allow_from."],
-        )
+        yield _foreign("datagrams", refused["foreign"], facts)
     if refused.get("too_long"):
         yield problem(
             "datagrams over 65,535 bytes came over the unix socket, and were refused",
             [count(refused["too_long"])],
             ["Send fewer lines in a datagram."],
         )
+
+
+def _foreign(what: str, number: int, facts: Facts) -> Found:
+    return advice(
+        f"{what} came from networks that may not send",
+        [f"{count(number)}; allow_from is {facts.setting('statsd.allow_from')!r}"],
+        ["If they should count, add the senders' network to [statsd] allow_from."],
+    )
 
 
 _HINTS: Final = {
@@ -214,7 +219,7 @@ def tcp(facts: Facts) -> Iterator[Found]:
     if not limit:
         return
     held = facts.ladder["tcp_open_connections"]
-    turned_away = facts.value("llmstatsd_tcp_refused_connections_total", reason="limit")
+    turned_away = facts.ladder["tcp_refused_connections"]["limit"]
     if turned_away or held >= NEAR * limit:
         kind = problem if turned_away else advice
         yield kind(
@@ -227,20 +232,28 @@ def tcp(facts: Facts) -> Iterator[Found]:
                 )
             ],
         )
-    too_long = facts.value("llmstatsd_tcp_refused_lines_total", reason="too_long")
+    too_long = facts.ladder["tcp_refused_lines"]["too_long"]
     if too_long:
         yield problem(
             "lines over TCP are longer than allowed, and were refused",
             [f"{count(too_long)}; the limit is {facts.setting('statsd.tcp_line_bytes')} bytes"],
             ["End each line by a line feed, or raise [statsd] tcp_line_bytes."],
         )
+    if facts.ladder["tcp_refused_lines"]["cut"]:
+        yield advice(
+            "lines over TCP were cut off by the end of their connection, and not read",
+            [count(facts.ladder["tcp_refused_lines"]["cut"])],
+            ["Let clients close their connections in order, and see whether some crash."],
+        )
+    foreign = facts.ladder["tcp_refused_connections"]["foreign"]
+    if foreign:
+        yield _foreign("TCP connections", foreign, facts)
 
 
 def arrivals(facts: Facts) -> Iterator[Found]:
     """Nothing has come at all, or nothing for five minutes."""
     ladder = facts.ladder
-    lines = ladder["lines"] + facts.value("llmstatsd_tcp_lines_total")
-    if not ladder["datagrams"] and not lines:
+    if not ladder["datagrams"] and not ladder["lines"]:
         yield problem(
             "nothing has arrived since the start",
             ["0 datagrams, 0 lines", f"statsd.udp is {facts.setting('statsd.udp')}"],

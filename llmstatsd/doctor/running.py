@@ -15,6 +15,9 @@ SELDOM_SECONDS: Final = 300.0
 Who asks the daemon by this command is counted as a scrape too.
 """
 
+DIFFERENCES_SHOWN: Final = 20
+"""Most differences between a file and the daemon that are told one by one."""
+
 WRITINGS_MISSED: Final = 3
 """Intervals of the state file without a writing after which it is late."""
 
@@ -112,15 +115,11 @@ def file_differs(facts: Facts) -> Iterator[Found]:
         for option, value in config.changed(facts.config)
         if in_force.get(option.key, config.shown(value)) != config.shown(value)
     ]
-    other += [
-        f"{name} is in the file alone"
-        for name in ("aliases", "pinned", "series")
-        if getattr(facts.config, name) and name not in facts.settings["tables"]
-    ]
+    other += _other_entries(facts, facts.config)
     if other:
         yield advice(
             "the daemon does not run by this file alone",
-            other,
+            _first(other),
             [
                 (
                     "Reload it (kill -HUP), or restart it; flags and variables beat the file, and"
@@ -128,3 +127,22 @@ def file_differs(facts: Facts) -> Iterator[Found]:
                 )
             ],
         )
+
+
+def _other_entries(facts: Facts, file: config.Config) -> Iterator[str]:
+    """Entries of tables that the daemon has not, or other ones; beyond those it shows, none."""
+    in_force = {each["entry"]: each["value"] for each in facts.settings["entries"]}
+    is_all = facts.settings["entries_total"] == len(in_force)
+    for entry, ours in config.entries(file):
+        there = in_force.pop(entry, None)
+        if there is not None and there != ours:
+            yield f"{entry} is {there}, and {ours} in the file"
+        elif there is None and is_all:
+            yield f"{entry} is in the file alone"
+    for entry in in_force:
+        yield f"{entry} is in force, and not in the file"
+
+
+def _first(texts: list[str]) -> list[str]:
+    more = len(texts) - DIFFERENCES_SHOWN
+    return texts if more <= 0 else [*texts[:DIFFERENCES_SHOWN], f"and {count(more)} more"]

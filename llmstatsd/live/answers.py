@@ -8,13 +8,14 @@ was kept.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
 from llmstatsd import __version__
 from llmstatsd.address import Address
 from llmstatsd.config import Config, options
+from llmstatsd.config import entries as in_tables
 from llmstatsd.config import shown as in_short
 from llmstatsd.intake import sockets
 from llmstatsd.live.history import (
@@ -40,6 +41,9 @@ RATE_SECONDS: Final = 10
 
 QUANTILE_TICKS: Final = 6
 """Steps that the quantiles of one point are taken over, its own included: few calls say little."""
+
+ENTRIES_SHOWN: Final = 200
+"""Most entries of the configuration's tables that are shown."""
 
 REST: Final = None
 """The model of the row for those beyond history.MODELS_LIMIT, and for what has no model."""
@@ -87,14 +91,19 @@ class About(Struct, frozen=True):
 class Ladder(Struct, frozen=True):
     """From datagrams to samples: what goes into a stage and does not come out is explained.
 
-    lines = accepted + refused + set aside. `kernel_dropped_datagrams` and the queue are None where
-    the kernel does not tell.
+    lines = accepted + refused + set aside; those over TCP are among them, but for
+    `tcp_refused_lines`, which are not read. `kernel_dropped_datagrams` and the queue are None where
+    the kernel does not tell. Of `datagrams`, `restored_datagrams` came to processes before this
+    one; what is dropped is counted by each process anew.
     """
 
     datagrams: int
     datagrams_per_second: float
+    restored_datagrams: int
     kernel_dropped_datagrams: int | None
     kernel_dropped_per_second: float
+    queue_dropped_datagrams: int
+    queue_dropped_per_second: float
     refused_datagrams: dict[str, int]
     lines: int
     lines_per_second: float
@@ -108,6 +117,9 @@ class Ladder(Struct, frozen=True):
     asked_receive_buffer_bytes: int
     asked_of_one_socket_bytes: int
     tcp_open_connections: int
+    tcp_refused_connections: dict[str, int]
+    tcp_lines: int
+    tcp_refused_lines: dict[str, int]
 
 
 class Setting(Struct, frozen=True):
@@ -132,13 +144,24 @@ class Summary(Struct, frozen=True):
     ladder: Ladder
 
 
+class Entry(Struct, frozen=True):
+    """What a table holds, by its place in the file, as `aliases.model."gpt-4o-2024-08-06"`."""
+
+    entry: str
+    value: str
+
+
 class Settings(Struct, frozen=True):
-    """`/api/v1/settings`: the configuration in force; values as the file writes them, cut short."""
+    """`/api/v1/settings`: the configuration in force; values as the file writes them, cut short.
+
+    Of `entries_total` entries the first ENTRIES_SHOWN are there.
+    """
 
     version: int
     time: float
     settings: list[Setting]
-    tables: list[str]
+    entries: list[Entry]
+    entries_total: int
 
 
 class Point(Struct, frozen=True):
@@ -242,10 +265,15 @@ class Answers:
         self._wall_begun = self._started
         self._begun = time.monotonic()
         self._rates = _Rates()
-        self.begin()
+        self._restored_datagrams = 0
+        self._begin()
 
-    def begin(self) -> None:
-        """Begin the history: what the store holds by now is nothing new."""
+    def start(self) -> None:
+        """Begin to count: what has been restored by now is nothing new."""
+        self._restored_datagrams = self._telemetry.datagrams(self._telemetry.hot_path.stats)
+        self._begin()
+
+    def _begin(self) -> None:
         self.history = History(self._telemetry.store)
 
     def seconds_to_next(self) -> float:
@@ -265,7 +293,7 @@ class Answers:
             return
         store = self._telemetry.store
         if not self.history.follows(store):
-            self.begin()
+            self._begin()
         yield from self.history.sample(store, tick)
         self._rates.note(tick, self._counted())
 
@@ -293,10 +321,11 @@ class Answers:
         )
 
     def settings(self) -> Settings:
-        """Every option, and the tables that hold something."""
+        """Every option, and what the tables hold."""
         config = self._config()
-        tables = [name for name in ("aliases", "pinned", "series") if getattr(config, name)]
-        return Settings(VERSION, time.time(), list(_settings(config)), tables)
+        entries = [Entry(*each) for each in in_tables(config)]
+        first = entries[:ENTRIES_SHOWN]
+        return Settings(VERSION, time.time(), list(_settings(config)), first, len(entries))
 
     def series(self, window: WindowName = "5m", model: str | None = None) -> Series:
         """One model, or all; a model that is not known has nothing but zeros."""
@@ -407,37 +436,48 @@ class Answers:
             next((str(Address(*each.address)) for each in own if each.transport == "udp"), None),
         )
 
-    def _counted(self) -> tuple[int, ...]:
-        lines = self._telemetry.hot_path.stats
-        memory = sockets.memory_of(self._telemetry.intake.sockets)
-        datagrams = self._telemetry.datagrams(lines)
-        return datagrams, memory.drops if memory else 0, lines.lines, sum(lines.refused.values())
+    def _counted(self) -> "_Counted":
+        lines, intake = self._telemetry.hot_path.stats, self._telemetry.intake
+        memory = sockets.memory_of(intake.sockets)
+        return _Counted(
+            self._telemetry.datagrams(lines),
+            memory.drops if memory else 0,
+            intake.stats.queue_dropped,
+            lines.lines,
+            sum(lines.refused.values()),
+        )
 
     def _ladder(self) -> Ladder:
         telemetry = self._telemetry
         telemetry.hot_path.settle()
         telemetry.intake.settle()
-        lines, own = telemetry.hot_path.stats, telemetry.intake.sockets
+        lines, own, tcp = telemetry.hot_path.stats, telemetry.intake.sockets, telemetry.tcp
         memory = sockets.memory_of(own)
-        datagrams, drops, received, refused = self._rates.per_second()
+        per_second = self._rates.per_second()
         return Ladder(
             datagrams=telemetry.datagrams(lines),
-            datagrams_per_second=datagrams,
+            datagrams_per_second=per_second.datagrams,
+            restored_datagrams=self._restored_datagrams,
             kernel_dropped_datagrams=memory.drops if memory else None,
-            kernel_dropped_per_second=drops,
+            kernel_dropped_per_second=per_second.kernel_dropped,
+            queue_dropped_datagrams=telemetry.intake.stats.queue_dropped,
+            queue_dropped_per_second=per_second.queue_dropped,
             refused_datagrams=telemetry.refused_datagrams(),
             lines=lines.lines,
-            lines_per_second=received,
+            lines_per_second=per_second.lines,
             accepted_lines=lines.accepted,
             refused_lines=sum(lines.refused.values()),
-            refused_lines_per_second=refused,
+            refused_lines_per_second=per_second.refused_lines,
             set_aside_lines=dict(lines.set_aside),
             samples=lines.samples,
             receive_queue_bytes=memory.queued_bytes if memory else None,
             receive_buffer_bytes=sum(each.buffer_bytes for each in own),
             asked_receive_buffer_bytes=sum(each.asked_buffer_bytes for each in own),
             asked_of_one_socket_bytes=max((each.asked_buffer_bytes for each in own), default=0),
-            tcp_open_connections=telemetry.tcp.open,
+            tcp_open_connections=tcp.open,
+            tcp_refused_connections=dict(tcp.refused),
+            tcp_lines=tcp.lines,
+            tcp_refused_lines=dict(tcp.refused_lines),
         )
 
     def _one(self, family: Family) -> OneCardinality:
@@ -465,22 +505,31 @@ class Answers:
 _NOTHING: Final = Flow(0.0, 0.0, 0.0, 0.0, 0.0, {}, ())
 
 
+class _Counted(NamedTuple):
+    """Steps of the ladder at one time, or what they grow by in a second."""
+
+    datagrams: float = 0
+    kernel_dropped: float = 0
+    queue_dropped: float = 0
+    lines: float = 0
+    refused_lines: float = 0
+
+
 class _Rates:
     """What was counted at each of the last RATE_SECONDS ticks."""
 
     def __init__(self) -> None:
-        self._noted: list[tuple[int, tuple[int, ...]]] = []  # at most RATE_SECONDS + 1 of them
+        self._noted: list[tuple[int, _Counted]] = []  # at most RATE_SECONDS + 1 of them
 
-    def note(self, tick: int, counted: tuple[int, ...]) -> None:
+    def note(self, tick: int, counted: _Counted) -> None:
         self._noted = [*self._noted[-RATE_SECONDS:], (tick, counted)]
 
-    def per_second(self) -> tuple[float, ...]:
+    def per_second(self) -> _Counted:
         if len(self._noted) < 2:
-            return (0.0,) * 4
+            return _Counted()
         (first, before), (last, now) = self._noted[0], self._noted[-1]
-        return tuple(
-            max(0, new - old) / (last - first) for old, new in zip(before, now, strict=True)
-        )
+        grown = zip(before, now, strict=True)
+        return _Counted(*(max(0.0, new - old) / (last - first) for old, new in grown))
 
 
 def _step_seconds(window: WindowName) -> int:

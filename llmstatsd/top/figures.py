@@ -108,9 +108,9 @@ def head(summary: Document) -> Iterator[str]:
     about, ladder = summary["about"], summary["ladder"]
     yield "ready" if about["is_ready"] else "NOT READY"
     yield f"{rate(ladder['lines_per_second'])} lines/s"
-    dropped = ladder["kernel_dropped_datagrams"]
-    if dropped is not None:
-        yield f"{count(dropped)} dropped"
+    dropped = ladder["kernel_dropped_datagrams"], ladder["queue_dropped_datagrams"]
+    if dropped != (None, 0):
+        yield f"{count(sum(filter(None, dropped)))} dropped"
     yield f"{count(ladder['refused_lines'])} refused"
     yield f"up {span(about['uptime_seconds'])}"
     yield f"{plain(str(about['lane']))} lane"
@@ -151,11 +151,12 @@ def ladder(summary: Document) -> list[Line]:
     lines = [
         ("datagrams", count(steps["datagrams"])),
         ("  dropped by the kernel", NOTHING if dropped is None else count(dropped)),
-        *(
-            (f"  refused, {plain(reason)}", count(number))
-            for reason, number in steps["refused_datagrams"].items()
-            if number
-        ),
+        *_some({"  dropped behind the socket": steps["queue_dropped_datagrams"]}),
+        *_some(steps["refused_datagrams"], "  refused, "),
+        *_some({"TCP connections": steps["tcp_open_connections"]}),
+        *_some(steps["tcp_refused_connections"], "  refused, "),
+        *_some({"lines over TCP": steps["tcp_lines"]}),
+        *_some(steps["tcp_refused_lines"], "  not read, "),
         ("lines", count(steps["lines"])),
         ("  accepted", count(steps["accepted_lines"])),
         ("  refused", count(steps["refused_lines"])),
@@ -165,6 +166,13 @@ def ladder(summary: Document) -> list[Line]:
     if queue is not None:
         lines.append(("queue", f"{count(queue)} of {count(2 * steps['receive_buffer_bytes'])} B"))
     return lines
+
+
+def _some(counts: Document, before: str = "") -> Iterator[Line]:
+    """What there is any of."""
+    for what, number in counts.items():
+        if number:
+            yield f"{before}{plain(what)}", count(number)
 
 
 def refused(document: Document) -> list[Line]:

@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -138,6 +139,50 @@ def test_settings_are_those_in_force(start_daemon: StartDaemon) -> None:
     idle = settings["limits.idle_seconds"]
     assert (idle["value"], idle["is_default"]) == ("77.0", False)
     assert settings["http.gzip_level"]["is_default"]
+
+
+def test_settings_show_what_tables_hold_up_to_a_bound(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rules = "\n".join(f"'model-{number}*' = 'model'" for number in range(250))
+    file = tmp_path / "llmstatsd.toml"
+    file.write_text(f"[aliases.model]\n{rules}\n[pinned]\nmodel = ['a']\n")
+    document = ask(start_daemon("--config", str(file)), "settings")
+    assert document["entries_total"] == 251
+    assert len(document["entries"]) == 200
+    assert document["entries"][0] == {"entry": 'aliases.model."model-0*"', "value": '"model"'}
+
+
+def test_the_ladder_tells_of_tcp(start_daemon: StartDaemon) -> None:
+    limits = ("--statsd-tcp-connections", "1", "--statsd-tcp-line-bytes", "64")
+    daemon = start_daemon("--statsd-tcp", "127.0.0.1:0", *limits)
+    with socket.create_connection(daemon.tcp, timeout=DEADLINE_SECONDS) as first:
+        first.sendall(b"llm_fallback_total:1|c\n" * 3 + b"b" * 65 + b"\n")
+        daemon.wait_for_value(3, "llm_fallback_total")
+        with socket.create_connection(daemon.tcp, timeout=DEADLINE_SECONDS):
+            daemon.wait_for_value(1, "llmstatsd_tcp_refused_connections_total", reason="limit")
+        ladder = ask(daemon, "summary")["ladder"]
+    assert ladder["tcp_open_connections"] == 1
+    assert ladder["tcp_refused_connections"] == {"foreign": 0, "limit": 1}
+    assert ladder["tcp_refused_lines"] == {"too_long": 1, "cut": 0}
+    assert (ladder["tcp_lines"], ladder["lines"], ladder["datagrams"]) == (3, 3, 0)
+    assert ladder["queue_dropped_datagrams"] == 0
+
+
+def test_the_ladder_tells_what_came_before_a_restart(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    state = ("--state", str(tmp_path / "llmstatsd.state"))
+    daemon = start_daemon(*state)
+    daemon.send(*[CALL] * 5)
+    daemon.wait_for_datagrams(5)
+    daemon.process.terminate()
+    assert daemon.process.wait(DEADLINE_SECONDS) == 0
+    daemon = start_daemon(*state)
+    daemon.send(*[CALL] * 2)
+    daemon.wait_for_datagrams(7)
+    ladder = ask(daemon, "summary")["ladder"]
+    assert (ladder["datagrams"], ladder["restored_datagrams"]) == (7, 5)
 
 
 def test_a_stream_begins_with_all_and_tells_what_is_new(daemon: RunningDaemon) -> None:

@@ -213,28 +213,48 @@ def test_models_are_sorted_by_any_column(daemon: RunningDaemon, look: Look) -> N
 
 
 def test_a_moment_is_read_by_keyboard_and_by_table(daemon: RunningDaemon, look: Look) -> None:
-    daemon.send(*[CALL] * 7)
+    daemon.send(*[CALL] * 5, *[TIMEOUT] * 2)
     seen = look(daemon)
     wait_for_tile(seen, "requests", "7 in 5 minutes")
     chart = seen.page.locator("#chart-errors")
     label = chart.locator("canvas").get_attribute("aria-label") or ""
-    assert label == "Errors by type over the last 5 minutes: none."
+    assert label == "Errors by type over the last 5 minutes: timeout 2."
     chart.locator("canvas").focus()
     seen.page.keyboard.press("Home")
     time = r"^\d+:\d\d:\d\d [AP]M: "
     expect(chart.locator(".readout")).to_have_text(re.compile(f"{time}before the start$"))
     seen.page.keyboard.press("End")
-    expect(chart.locator(".readout")).to_have_text(re.compile(f"{time}none$"))
+    expect(chart.locator(".readout")).to_have_text(re.compile(f"{time}(none|timeout 2)$"))
     seen.page.keyboard.press("Escape")
-    expect(chart.locator(".readout")).to_have_text("0% of requests")
+    expect(chart.locator(".readout")).to_have_text("29% of requests")
     seen.page.get_by_text("The same as a table").click()
     requests = seen.page.locator("#values tbody td:nth-child(2)")
     expect(requests.first).to_be_visible()
     assert sum(int(text) for text in requests.all_inner_texts()) == 7
+    table = seen.page.locator("#values tbody")
+    expect(table).to_contain_text("timeout 2")
+    expect(table).to_contain_text("≤ 2 s: 5")
 
 
-def test_what_folded_and_what_is_configured_is_shown(start_daemon: StartDaemon, look: Look) -> None:
-    daemon = start_daemon("--limits-label-values", "2")
+def test_the_ladder_tells_of_tcp_once_there_is_any(start_daemon: StartDaemon, look: Look) -> None:
+    daemon = start_daemon("--statsd-tcp", "127.0.0.1:0", "--statsd-tcp-line-bytes", "64")
+    seen = look(daemon)
+    expect(seen.page.locator("#step-lines")).to_be_visible()
+    expect(seen.page.locator("#step-tcp-lines")).to_have_count(0)
+    with socket.create_connection(daemon.tcp, timeout=DEADLINE_SECONDS) as sender:
+        sender.sendall(b"llm_fallback_total:1|c\n" + b"b" * 65 + b"\n")
+        expect(seen.page.locator("#step-tcp .total")).to_have_text("1")
+        expect(seen.page.locator("#step-tcp-lines .total")).to_have_text("1")
+        expect(seen.page.locator("#step-tcp-too_long")).to_have_text("not read: too long1")
+    expect(seen.page.locator("#step-tcp")).to_have_count(0)
+
+
+def test_what_folded_and_what_is_configured_is_shown(
+    start_daemon: StartDaemon, look: Look, tmp_path: Path
+) -> None:
+    file = tmp_path / "llmstatsd.toml"
+    file.write_text("[pinned]\nmodel = ['kept']\n[aliases.model]\n'a-*' = '<b>a'\n")
+    daemon = start_daemon("--limits-label-values", "2", "--config", str(file))
     for model in ("a", "b", *["heavy"] * 20, "c"):
         daemon.send(b"llm_request_total:1|c|#operation:chat,model:" + model.encode())
     seen = look(daemon)
@@ -247,6 +267,8 @@ def test_what_folded_and_what_is_configured_is_shown(start_daemon: StartDaemon, 
     expect(seen.page.locator("#findings")).to_contain_text("The label model has about 4 values")
     changed = seen.page.locator("#settings-changed tr", has_text="limits.label_values")
     expect(changed.locator("td")).to_have_text(["2", "100"])
+    entries = seen.page.locator("#settings-entries tbody tr")
+    expect(entries).to_have_text(['aliases.model."a-*""<b>a"', 'pinned.model["kept"]'])
 
 
 def test_hostile_values_are_text_and_break_nothing(daemon: RunningDaemon, look: Look) -> None:

@@ -321,7 +321,7 @@
     const figures = chosen(summary);
     const { ladder } = summary;
     const inWindow = BRIEFLY[state.window];
-    const dropped = ladder.kernel_dropped_datagrams;
+    const { total: lost, perSecond: losing } = drops(ladder);
     const tiles = [
       ["requests", "Requests / s", rate(figures.requests_per_second), `${count(figures.requests)} ${inWindow}`],
       ["errors", "Errors", share(figures.error_share), `${count(figures.errors)} ${inWindow}`, figures.errors ? "bad" : ""],
@@ -330,12 +330,17 @@
       ["p95", "Latency p95", duration(figures.p95_seconds), `${share(0.05)} took longer`],
       ["p99", "Latency p99", duration(figures.p99_seconds), `${share(0.01)} took longer`],
       ["limited", "Rate limited", count(figures.rate_limited), state.model ? inWindow : `${count(figures.fallbacks)} fallbacks`],
-      ["lost", "Lost datagrams", dropped === null ? "–" : count(dropped), `${rate(ladder.kernel_dropped_per_second)} / s now`,
-        dropped ? "bad" : ""],
+      ["lost", "Lost datagrams", lost === null ? "–" : count(lost), `${rate(losing)} / s now`, lost ? "bad" : ""],
     ];
     fill($("tiles"), tiles, () => tiles.map(([id, name, figure, under, look]) =>
       el("div", { id: `tile-${id}` }, el("dt", null, name),
         el("dd", { class: `figure ${look ?? ""}` }, figure), el("dd", { class: "under" }, under))));
+  }
+
+  // What is lost before it is read: in the kernel, which not every one tells, and behind it.
+  function drops(ladder) {
+    const { kernel_dropped_datagrams: kernel, queue_dropped_datagrams: queue } = ladder;
+    return { total: kernel === null && !queue ? null : kernel + queue, perSecond: ladder.kernel_dropped_per_second + ladder.queue_dropped_per_second };
   }
 
   // ---- Models
@@ -449,15 +454,24 @@
 
   // ---- Ladder, refusals, cardinality, settings
 
+  const TURNED_AWAY = { foreign: "from no network that may send", limit: "as many as may be were open" };
+  const UNREAD = { too_long: "too long", cut: "cut off by the end of their connection" };
+
   function drawLadder(ladder) {
     const aside = Object.values(ladder.set_aside_lines).reduce((sum, each) => sum + each, 0);
     const kinds = Object.entries(ladder.set_aside_lines).filter(([, n]) => n).map(([kind, n]) => `${count(n)} ${kind}`);
-    const dropped = ladder.kernel_dropped_datagrams;
+    const { refused_datagrams: refused, tcp_refused_connections: turnedAway, tcp_refused_lines: unread } = ladder;
+    const some = (...steps) => steps.filter(([, , total]) => total);
     const steps = [
-      ["dropped", "dropped by the kernel: its buffer was full", dropped, ladder.kernel_dropped_per_second, true],
+      ["dropped", "dropped by the kernel: its buffer was full", ladder.kernel_dropped_datagrams, ladder.kernel_dropped_per_second, true],
       ["datagrams", "Datagrams", ladder.datagrams, ladder.datagrams_per_second],
-      ["foreign", "refused: from no network that may send", ladder.refused_datagrams.foreign, null, true],
-      ["too_long", "refused: too long", ladder.refused_datagrams.too_long, null, true],
+      ...some(["queue", "dropped behind the socket: the daemon hung", ladder.queue_dropped_datagrams, ladder.queue_dropped_per_second, true]),
+      ["foreign", "refused: from no network that may send", refused.foreign, null, true],
+      ["too_long", "refused: too long", refused.too_long, null, true],
+      ...some(["tcp", "TCP connections open", ladder.tcp_open_connections, null],
+        ...Object.entries(turnedAway).map(([why, n]) => [`tcp-${why}`, `refused: ${TURNED_AWAY[why] ?? why}`, n, null, true]),
+        ["tcp-lines", "Lines over TCP", ladder.tcp_lines, null],
+        ...Object.entries(unread).map(([why, n]) => [`tcp-${why}`, `not read: ${UNREAD[why] ?? why}`, n, null, true])),
       ["lines", "Lines", ladder.lines, ladder.lines_per_second],
       ["refused", "refused", ladder.refused_lines, ladder.refused_lines_per_second, true],
       ["aside", kinds.length ? `set aside: ${words.format(kinds)}` : "set aside: events and service checks", aside, null, true],
@@ -474,7 +488,6 @@
     const facts = [
       ["Receive buffer", has < asked ? `${size(has)} of the ${size(asked)} asked for` : size(has)],
       ["Waiting in it", queued === null ? "–" : size(queued)],
-      ["TCP connections", count(ladder.tcp_open_connections)],
     ];
     fill($("buffer"), facts, () => facts.flatMap(([name, text]) => [el("dt", null, name), el("dd", null, text)]));
   }
@@ -520,7 +533,7 @@
     return rows;
   }
 
-  function drawSettings({ settings, tables }) {
+  function drawSettings({ settings, entries, entries_total: total }) {
     const changed = settings.filter((each) => !each.is_default);
     const others = settings.filter((each) => each.is_default);
     $("settings-none").hidden = changed.length > 0;
@@ -529,8 +542,11 @@
       ...names.map((name) => el("td", null, el("code", null, foreign(each[name])))));
     fill($("settings-changed").tBodies[0], changed, () => changed.map((each) => row(each, "value", "default")));
     fill($("settings-default").tBodies[0], others, () => others.map((each) => row(each, "value")));
-    $("tables").hidden = tables.length === 0;
-    say($("tables"), `Beside these, the configuration has entries in ${words.format(tables.map((each) => `[${each}]`))}.`);
+    $("entries-part").hidden = total === 0;
+    fill($("settings-entries").tBodies[0], entries, () => entries.map(({ entry, value }) => el("tr", null,
+      el("th", { scope: "row" }, el("code", null, foreign(entry))), el("td", { class: "long" }, el("code", null, el("bdi", null, visible(value)))))));
+    $("entries-more").hidden = total === entries.length;
+    say($("entries-more"), `The first ${number.format(entries.length)} of ${number.format(total)}.`);
   }
 
   // ---- What stands out, in words
@@ -547,6 +563,9 @@
     if (!about.is_ready) yield ["The daemon is not ready: it starts or stops."];
     if (ladder.kernel_dropped_per_second > 0) {
       yield [`The kernel drops ${rate(ladder.kernel_dropped_per_second)} datagrams a second: `, jump("ladder-title", "more comes than is read"), "."];
+    }
+    if (ladder.queue_dropped_per_second > 0) {
+      yield [`The daemon hangs, and drops ${rate(ladder.queue_dropped_per_second)} datagrams a second behind the socket: `, jump("ladder-title", "see its log for what holds it up"), "."];
     }
     if (ladder.receive_buffer_bytes < ladder.asked_receive_buffer_bytes) {
       yield [`The receive buffer is smaller than asked for. Allow more, then restart the daemon: `,
@@ -799,8 +818,8 @@
       return el("li", null, mark, n === null ? type : `${type} ${count(n)}`);
     }));
     const place = cursorPlace();
-    const then = () => Object.entries(state.points[place].errors).map(([type, n]) => `${type} ${count(n)}`).join(", ") || "none";
-    const listed = legend.map(([type, n]) => `${type} ${count(n)}`).join(", ") || "none";
+    const then = () => listing(state.points[place].errors, "none");
+    const listed = listing(Object.fromEntries(legend), "none");
     caption(figure, share(chosen(summary).error_share ?? 0), then, `Errors by type over the last ${WINDOWS[state.window]}: ${listed}.`);
     if (place < 0) say(figure.querySelector(".readout"), `${share(chosen(summary).error_share)} of requests`);
   }
@@ -859,17 +878,26 @@
     const table = $("values").querySelector("table");
     if (!$("values").open) return;
     const names = ["Time", "Requests", "Errors", "Tokens", "p50", "p95", "p99"];
-    fill(table.tHead, names, () => [el("tr", null, ...names.map((name) => el("th", { scope: "col", class: name === "Time" ? "" : "number" }, name)))]);
+    const texts = ["Errors by type", "Requests by duration"];
+    const heads = [...names, ...texts];
+    fill(table.tHead, heads, () => [el("tr", null, ...heads.map((name, column) =>
+      el("th", { scope: "col", class: column && column < names.length ? "number" : "" }, name)))]);
     const total = (points, read) => count(points.reduce((sum, each) => sum + read(each), 0));
     const failed = (each) => Object.values(each.errors).reduce((sum, n) => sum + n, 0);
     const length = state.step === 1 ? 10 : 6;
     const rows = bins(length).filter(({ points }) => isKnown(points.at(-1))).reverse().map(({ id, points }) => [
       at(id * length * state.step), total(points, (each) => each.requests), total(points, failed), total(points, (each) => each.tokens),
       ...["p50_seconds", "p95_seconds", "p99_seconds"].map((key) => duration(points.at(-1)[key])),
+      listing(points.reduce((sum, each) => together(each.errors, sum), {}), "–"), durations(points.reduce(summed, [])),
     ]);
     fill(table.tBodies[0], rows, () => rows.map(([time, ...figures]) =>
-      el("tr", null, el("th", { scope: "row" }, time), ...figures.map((each) => el("td", { class: "number" }, each)))));
+      el("tr", null, el("th", { scope: "row" }, time), ...figures.map((each, column) =>
+        el("td", { class: column < names.length - 1 ? "number" : "long" }, each)))));
   }
+
+  const listing = (errors, none) => Object.entries(errors).map(([type, n]) => `${type} ${count(n)}`).join(", ") || none;
+  const durations = (counts) => counts.flatMap((n, row) => (n ? [`${limit(row)} ${count(n)}`] : [])).join(", ") || "–";
+  const limit = (row) => (row < state.bounds.length ? `≤ ${brief(state.bounds[row])}:` : `> ${brief(state.bounds.at(-1))}:`);
 
   function drawCharts() {
     if (!state.summary || !state.points.length) return;
