@@ -5,12 +5,13 @@ bound.
 """
 
 import io
+import itertools
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ import click
 
 from llmstatsd import __version__, address, config, send
 from llmstatsd.catalog import ERROR_TYPES
+from llmstatsd.top.view import SORTS, View
+from llmstatsd.window import WINDOWS
 from llmstatsd_client.settings import PAYLOAD_BYTES_LIMIT
 
 if TYPE_CHECKING:
@@ -279,6 +282,23 @@ def _password(variable: str) -> str:
     return password
 
 
+@contextmanager
+def _asking(questions: int) -> Iterator[Callable[[str], None]]:
+    """Show at a terminal what is being asked for, and for how long; nothing is left of it."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    from rich.console import Console  # who writes to a file or a pipe starts without it
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    asked = TextColumn("asking for {task.description}", markup=False)
+    columns = (SpinnerColumn(), asked, BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=questions)
+        numbers = itertools.count()
+        yield lambda what: progress.update(task, completed=next(numbers), description=what)
+
+
 def _print(text: str) -> None:
     """Text with names of others; what the terminal's encoding lacks is escaped."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -299,12 +319,6 @@ def healthcheck(*, path: Path | None, **asked: Any) -> None:
     click.echo("ready")
 
 
-_SORTS: Final = (
-    *("model", "rate", "requests", "error-share", "errors", "p50", "p95", "p99"),
-    *("mean", "token-rate", "tokens", "rate-limited"),
-)
-
-
 @main.command(
     params=[
         *_ASKED,
@@ -321,13 +335,16 @@ _SORTS: Final = (
         ),
         click.Option(
             ["--sort"],
-            type=click.Choice(_SORTS),
-            default="requests",
+            type=click.Choice(SORTS),
+            default=View().sort,
             show_default=True,
             help="Greatest first, names from a to z.",
         ),
         click.Option(
-            ["--window"], type=click.Choice(["5m", "1h"]), default="5m", help="How far back."
+            ["--window"],
+            type=click.Choice(WINDOWS),
+            default=View().window,
+            help="How far back.",
         ),
     ]
 )
@@ -354,10 +371,11 @@ def top(
     from llmstatsd.ask import AskError  # the other commands start without these
     from llmstatsd.top import figures, watch
 
-    view = figures.View(window, sort, False, pattern)
+    view = View(window, sort, False, pattern)
     if once or as_json:
         try:
-            with daemon:
+            with daemon, _asking(questions=1) as tell:
+                tell("summary")
                 summary = daemon.document("summary", window=window)
             _print(
                 watch.understood(
@@ -398,8 +416,8 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
 
     loaded = _load(path, {}, {}) if path else None
     try:
-        with daemon:
-            known = facts.gather(daemon, loaded, path, lanes.choose("auto").name)
+        with daemon, _asking(questions=facts.QUESTIONS) as tell:
+            known = facts.gather(daemon, loaded, path, lanes.choose("auto").name, tell)
         found = checks.diagnose(known)
     except AskError as error:
         found = report.unreachable(daemon.url, str(error))

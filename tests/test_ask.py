@@ -1,6 +1,8 @@
 """Asking a daemon: TLS, passwords, a connection that is kept, and what must not be followed."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ from click.testing import CliRunner, Result
 from llmstatsd.ask import AskError, Daemon
 from llmstatsd.cli import main
 from tests.certificates import Authority
-from tests.conftest import RunningDaemon, StartDaemon
+from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon
 from tests.servers import answering
+from tests.terminals import Terminal
 
 USER, PASSWORD = "reader", "pä:ss wörd"
 
@@ -110,3 +113,30 @@ def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         with Daemon(url) as daemon, pytest.raises(AskError, match="more than 100000 bytes"):
             daemon.text("/metrics")
         thread.join()
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("top", "--once"), ("top", "--json")], ids=str)
+def test_at_a_terminal_it_is_shown_what_is_waited_for(
+    command: tuple[str, ...],
+) -> None:
+    """By a server that takes the question and never answers it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        asking = (sys.executable, "-m", "llmstatsd", *command, "--url", url)
+        terminal = Terminal(100, 30, *asking)
+        try:
+            terminal.shows("asking for summary", "0:00:01")
+            assert terminal.exit_code() == 1
+            assert "timed out" in terminal.text()
+            assert "asking for" not in terminal.text()
+        finally:
+            terminal.close()
+    written = subprocess.run(
+        asking,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert written.returncode == 1
+    assert "asking for" not in written.stdout + written.stderr

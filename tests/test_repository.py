@@ -48,7 +48,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": set(),
     "kit": {"", "catalog", "config", "kit"},
     "keeper": {"series", "state"},
-    "live": {"", "address", "catalog", "config", "intake", "live", "series", "telemetry", "wire"},
+    "live": {
+        *("", "address", "catalog", "config", "intake", "live", "series", "telemetry", "window"),
+        "wire",
+    },
     "logs": {"config"},
     "manual": {"", "cli", "config"},
     "reload": {"config", "series"},
@@ -56,17 +59,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "state": {"series"},
     "tap": {"ask", "live", "series", "terminal"},
     "terminal": set(),
-    "top": {"ask", "terminal", "top"},
+    "window": set(),
+    "top": {"ask", "terminal", "top", "window"},
     "intake": {"address", "intake"},
     "threads": set(),
     "wire": {"catalog", "wire"},
     "series": {"catalog", "series", "wire"},
     "exposition": {"catalog", "exposition", "series"},
-    "web": {"", "address", "config", "exposition", "threads", "web"},
+    "web": {"", "address", "config", "exposition", "threads", "web", "window"},
     "telemetry": {"", "catalog", "intake", "logs", "reload", "series", "state", "web", "wire"},
     "cli": {
         *("", "address", "ask", "catalog", "config", "daemon", "demo", "doctor", "healthcheck"),
-        *("kit", "send", "series", "tap", "top", "web"),
+        *("kit", "send", "series", "tap", "top", "web", "window"),
     },
 }
 KNOWS_ALL = "daemon"

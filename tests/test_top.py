@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
-from llmstatsd.cli import _SORTS, main
+from llmstatsd.cli import main
 from llmstatsd.top import figures
-from llmstatsd.top.figures import COLUMNS, View
+from llmstatsd.top.figures import COLUMNS
+from llmstatsd.top.view import SORTS, View
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.terminals import Terminal
 
@@ -304,10 +305,10 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], said: str) -> None:
 
 
 def test_the_columns_to_sort_by_are_those_of_the_table() -> None:
-    assert figures.SORTS == _SORTS
+    assert tuple(COLUMNS) == SORTS
     page = (Path(__file__).parents[1] / "docs" / "reference" / "cli.md").read_text()
     [line] = [line for line in page.splitlines() if line.startswith("`--sort` takes ")]
-    assert [key for key in _SORTS if f"`{key}`" in line] == list(_SORTS)
+    assert [key for key in SORTS if f"`{key}`" in line] == list(SORTS)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,11 @@ _OWN_SAMPLES: Final = (
     "llmstatsd_state_write_failures_total",
     "llmstatsd_tcp_open_connections_limit",
 )
+
+DOCUMENTS: Final = ("summary", "cardinality", "refused", "settings")
+
+QUESTIONS: Final = len(DOCUMENTS) + 1
+"""The documents, and a scrape."""
 
 SAMPLES: Final = (
     *_OWN_SAMPLES,
@@ -137,14 +142,21 @@ class Facts(Struct, frozen=True):
 
 
 def gather(
-    daemon: Daemon, config: Config | None = None, file: Path | None = None, own_lane: str = ""
+    daemon: Daemon,
+    config: Config | None = None,
+    file: Path | None = None,
+    own_lane: str = "",
+    tell: Callable[[str], object] = str,
 ) -> Facts:
-    """Ask for everything, once. Raises AskError."""
-    documents = {what: daemon.document(what) for what in ("summary", "cardinality", "refused")}
+    """Ask for everything, once; `tell` is told what is asked for next. Raises AskError."""
+    documents = {}
+    for what in DOCUMENTS:
+        tell(what)
+        documents[what] = daemon.document(what)
+    tell("metrics")
     return Facts(
         url=daemon.url,
         **documents,
-        settings=daemon.document("settings"),
         samples=_samples(daemon.text("/metrics", **{"name[]": list(SAMPLES)})),
         config=config or Config(),
         file=file,

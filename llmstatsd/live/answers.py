@@ -8,7 +8,7 @@ was kept.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ from llmstatsd.config import entries as in_tables
 from llmstatsd.config import shown as in_short
 from llmstatsd.intake import sockets
 from llmstatsd.live.history import (
+    HOUR_TICKS,
     LONG_TICK_SECONDS,
     MINUTES_TICKS,
     Flow,
@@ -29,12 +30,11 @@ from llmstatsd.live.history import (
 )
 from llmstatsd.series.family import Family
 from llmstatsd.telemetry import Telemetry, heaviest, shown
+from llmstatsd.window import WindowName
 from llmstatsd.wire.reasons import MEANINGS
 
 VERSION: Final = 1
 """Of all documents; it grows when a field changes its meaning or goes."""
-
-WindowName = Literal["5m", "1h"]
 
 RATE_SECONDS: Final = 10
 """What is told per second is the mean over so many."""
@@ -138,6 +138,7 @@ class Summary(Struct, frozen=True):
     time: float
     window: WindowName
     window_seconds: int
+    rate_seconds: int
     about: About
     figures: Figures
     models: list[ModelFigures]
@@ -314,6 +315,7 @@ class Answers:
             time.time(),
             window,
             _seconds(window),
+            RATE_SECONDS,
             self._about(),
             self._figures(history.all, window),
             rows,
@@ -541,7 +543,7 @@ def _steps(window: WindowName) -> int:
 
 
 def _seconds(window: WindowName) -> int:
-    return MINUTES_TICKS if window == "5m" else 3600
+    return MINUTES_TICKS if window == "5m" else HOUR_TICKS * LONG_TICK_SECONDS
 
 
 def _settings(config: Config) -> Iterator[Setting]:

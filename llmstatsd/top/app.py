@@ -21,8 +21,10 @@ from textual.widgets import DataTable, Footer, Input, Static
 from llmstatsd.ask import AskError, Document
 from llmstatsd.terminal import plain, rate, span
 from llmstatsd.top import figures
-from llmstatsd.top.figures import COLUMNS, SORTS, WINDOWS, View
+from llmstatsd.top.figures import COLUMNS
+from llmstatsd.top.view import SORTS, View
 from llmstatsd.top.watch import Seen, Watcher, understood
+from llmstatsd.window import WINDOWS
 
 LOOK_SECONDS: Final = 0.2
 """How often the screen looks whether there is something new."""
@@ -239,10 +241,10 @@ class Top(App[None]):
         table, view = self._table, self._view
         at, x, y = table.cursor_row, table.scroll_x, table.scroll_y
         table.clear(columns=True)
-        for column in COLUMNS:
-            is_down = (column.key != "model") != view.is_reversed
-            mark = ("▼" if is_down else "▲") if column.key == view.sort else ""
-            table.add_column(Text(f"{column.title}{mark}"), key=column.key)
+        for key, column in COLUMNS.items():
+            is_down = (key != "model") != view.is_reversed
+            mark = ("▼" if is_down else "▲") if key == view.sort else ""
+            table.add_column(Text(f"{column.title}{mark}"), key=key)
         for first, *others in lines:
             table.add_row(Text(first), *(Text(text, justify="right") for text in others))
         table.move_cursor(row=min(at, max(0, len(lines) - 1)), animate=False, scroll=False)

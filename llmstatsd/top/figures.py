@@ -5,15 +5,13 @@ Everything here is a function of documents of the API; docs/reference/api.md say
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 from llmstatsd.ask import Document
 from llmstatsd.terminal import NOTHING, count, plain, rate, seconds, share, span
-
-WindowName = Literal["5m", "1h"]
-WINDOWS: Final[tuple[WindowName, ...]] = ("5m", "1h")
+from llmstatsd.top.view import View
 
 MODEL_CELLS: Final = 40
 """Widest name of a model in a table; a longer one is cut."""
@@ -29,9 +27,8 @@ def fit(text: str, cells: int) -> str:
 
 
 class Column(NamedTuple):
-    """A column of the table of models; `key` is what `--sort` calls it."""
+    """A column of the table of models."""
 
-    key: str
     title: str
     value: Callable[[Document], Any]
     text: Callable[[Any], str]
@@ -46,35 +43,21 @@ def _model(row: Document) -> str:
     return REST if model is None else str(model)
 
 
-COLUMNS: Final = (
-    Column("model", "model", _model, lambda model: fit(model, MODEL_CELLS)),
-    Column("rate", "req/s", _figure("requests_per_second"), rate),
-    Column("requests", "requests", _figure("requests"), count),
-    Column("error-share", "err %", _figure("error_share"), share),
-    Column("errors", "errors", _figure("errors"), count),
-    Column("p50", "p50", _figure("p50_seconds"), seconds),
-    Column("p95", "p95", _figure("p95_seconds"), seconds),
-    Column("p99", "p99", _figure("p99_seconds"), seconds),
-    Column("mean", "mean", _figure("mean_seconds"), seconds),
-    Column("token-rate", "tok/s", _figure("tokens_per_second"), rate),
-    Column("tokens", "tokens", _figure("tokens"), count),
-    Column("rate-limited", "limited", _figure("rate_limited"), count),
-)
-SORTS: Final = tuple(column.key for column in COLUMNS)
-
-
-class View(NamedTuple):
-    """What is looked at, and how; numbers are sorted with the greatest first, names from a to z."""
-
-    window: WindowName = "5m"
-    sort: str = "requests"
-    is_reversed: bool = False
-    pattern: str = ""
-
-    @property
-    def column(self) -> Column:
-        """By which it is sorted."""
-        return COLUMNS[SORTS.index(self.sort)]
+COLUMNS: Final = {
+    "model": Column("model", _model, lambda model: fit(model, MODEL_CELLS)),
+    "rate": Column("req/s", _figure("requests_per_second"), rate),
+    "requests": Column("requests", _figure("requests"), count),
+    "error-share": Column("err %", _figure("error_share"), share),
+    "errors": Column("errors", _figure("errors"), count),
+    "p50": Column("p50", _figure("p50_seconds"), seconds),
+    "p95": Column("p95", _figure("p95_seconds"), seconds),
+    "p99": Column("p99", _figure("p99_seconds"), seconds),
+    "mean": Column("mean", _figure("mean_seconds"), seconds),
+    "token-rate": Column("tok/s", _figure("tokens_per_second"), rate),
+    "tokens": Column("tokens", _figure("tokens"), count),
+    "rate-limited": Column("limited", _figure("rate_limited"), count),
+}
+"""By what `--sort` calls each, in the order of `SORTS`."""
 
 
 def matches(pattern: str, model: str) -> bool:
@@ -91,7 +74,7 @@ def matches(pattern: str, model: str) -> bool:
 def rows(summary: Document, view: View) -> list[Document]:
     """The rows to be shown, in order; what has no value comes last."""
     shown = [row for row in summary["models"] if matches(view.pattern, _model(row))]
-    value = view.column.value
+    value = COLUMNS[view.sort].value
     known = [row for row in shown if value(row) is not None]
     greatest_first = (view.sort != "model") != view.is_reversed
     known.sort(key=value, reverse=greatest_first)
@@ -100,7 +83,7 @@ def rows(summary: Document, view: View) -> list[Document]:
 
 def cells(row: Document) -> list[str]:
     """The texts of a row."""
-    return [column.text(column.value(row)) for column in COLUMNS]
+    return [column.text(column.value(row)) for column in COLUMNS.values()]
 
 
 def head(summary: Document) -> Iterator[str]:
@@ -273,7 +256,7 @@ def once(url: str, summary: Document, view: View) -> str:
         f"llmstatsd {plain(str(about['version']))} at {plain(url)}: {', '.join(head(summary))}",
         f"{summary['window']}: {', '.join(totals(summary))}",
         "",
-        table([[column.title for column in COLUMNS], *map(cells, shown)]),
+        table([[column.title for column in COLUMNS.values()], *map(cells, shown)]),
     ]
     if not shown:
         lines.append("no calls" + (f" of a model like {plain(view.pattern)}" * bool(view.pattern)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from llmstatsd.ask import AskError, Daemon, Document
-from llmstatsd.top.figures import WindowName
+from llmstatsd.window import WindowName
 
 INTERVAL_SECONDS: Final = 1.0
 SELDOM_SECONDS: Final = 5.0

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from llmstatsd.web.streams import (
     full,
     problem,
 )
+from llmstatsd.window import WINDOWS, WindowName
 
 RETRY_MILLISECONDS: Final = 250
 """After which a browser opens the next stream."""
@@ -34,9 +35,6 @@ SELDOM_TICKS: Final = 5
 
 MODEL_LENGTH_LIMIT: Final = 128
 """As long as a label value may be."""
-
-WindowName = Literal["5m", "1h"]
-WINDOWS: Final = get_args(WindowName)
 
 
 class Answers(Protocol):
@@ -184,4 +182,4 @@ def _asked(request: Request) -> tuple[WindowName, str | None]:
         raise ValueError(f"window may be {' or '.join(WINDOWS)}")
     if model is not None and not 0 < len(model) <= MODEL_LENGTH_LIMIT:
         raise ValueError(f"model has 1 to {MODEL_LENGTH_LIMIT} characters")
-    return window, model  # type: ignore[return-value]
+    return window, model

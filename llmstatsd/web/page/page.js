@@ -11,7 +11,6 @@
   const HIDDEN_MS = 5000; // a page that nobody sees gives its stream back after so long
   const RELOAD_MS = 10000; // the whole series is asked for again at most this often
   const MODEL_LENGTH_LIMIT = 128;
-  const RATE_SECONDS = 10; // rates are means over so many, as the API's are
   const TINTS = 7; // error types with a colour of their own
   const ENOUGH = 10; // calls of a model, below which it is not called slow or failing
   const WINDOWS = { "5m": "5 minutes", "1h": "hour" };
@@ -716,7 +715,7 @@
 
   // Over fewer where no more is known: at the left edge, and after the start.
   function means(values, first) {
-    const reach = Math.max(1, RATE_SECONDS / state.step);
+    const reach = Math.max(1, state.summary.rate_seconds / state.step);
     let sum = 0;
     return values.map((value, place) => {
       sum += value - (place >= reach ? values[place - reach] : 0);
