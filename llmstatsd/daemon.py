@@ -142,7 +142,7 @@ class Daemon:
             end_of_memory=lambda: self._store.stop_growing(),
             further=[
                 *Api(self._answers, self._ticks, config.http.streams, self._web_stats).routes(),
-                tap.route(self._taps, lambda: self._config.http.tap),
+                tap.route(self._taps, lambda: self._config.http.tap, self._web_stats),
             ],
         )
         self._web = WebServer(app, config.http, self._web_stats, guarded)

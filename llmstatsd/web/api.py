@@ -33,6 +33,12 @@ EVENTS: Final = "text/event-stream"
 SELDOM_TICKS: Final = 5
 """What changes slowly is sent with every fifth update."""
 
+KEPT_LIMIT: Final = 64
+"""Most documents kept for all who ask in the same second; any further one is made for each.
+
+The largest, a whole series, has some 100 KiB.
+"""
+
 MODEL_LENGTH_LIMIT: Final = 128
 """As long as a label value may be."""
 
@@ -66,7 +72,7 @@ class Ticks:
         self.number = 0
         self.is_over = False
         self._next = asyncio.Event()
-        self._made: dict[object, bytes] = {}  # of this tick: as many as streams, and four
+        self._made: dict[object, bytes] = {}  # of this tick, at most KEPT_LIMIT
 
     def pass_on(self) -> None:
         """There is something new."""
@@ -92,7 +98,9 @@ class Ticks:
         """What `make` gives, made only once in a tick."""
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = make()
+            made = make()
+            if len(self._made) < KEPT_LIMIT:
+                self._made[key] = made
         return made
 
 
@@ -105,29 +113,45 @@ class Api:
         self._ticks = ticks
         self._left = streams
         self._stats = stats
+        self._turn = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         """For the application."""
+        answers = self._answers
         return [
-            Route("/api/v1/summary", self._answer(lambda window, _: self._answers.summary(window))),
-            Route("/api/v1/series", self._answer(self._answers.series)),
-            Route("/api/v1/cardinality", self._answer(lambda *_: self._answers.cardinality())),
-            Route("/api/v1/refused", self._answer(lambda *_: self._answers.refused())),
-            Route("/api/v1/settings", self._answer(lambda *_: self._answers.settings())),
+            Route(
+                "/api/v1/summary", self._answer(lambda window, _: _json(answers.summary, window))
+            ),
+            Route("/api/v1/series", self._answer(partial(self._shared, "series", answers.series))),
+            Route("/api/v1/cardinality", self._answer(lambda *_: _json(answers.cardinality))),
+            Route("/api/v1/refused", self._answer(lambda *_: _json(answers.refused))),
+            Route("/api/v1/settings", self._answer(lambda *_: _json(answers.settings))),
             Route(STREAM_PATH, self._stream),
         ]
 
     def _answer(
-        self, make: Callable[[WindowName, str | None], msgspec.Struct]
+        self, make: Callable[[WindowName, str | None], bytes]
     ) -> Callable[[Request], Awaitable[Response]]:
+        """Make one answer in a turn of the loop, however many ask, so that the intake reads on."""
+
         async def respond(request: Request) -> Response:
             try:
                 asked = _asked(request)
             except ValueError as error:
                 return problem(str(error), 400)
-            return Response(msgspec.json.encode(make(*asked)), media_type="application/json")
+            async with self._turn:
+                await asyncio.sleep(0)
+                body = make(*asked)
+            return Response(body, media_type="application/json")
 
         return respond
+
+    def _shared(self, name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
+        """A document made once in a tick for all who ask."""
+        return self._ticks.once((name, *asked), partial(_json, make, *asked))
+
+    def _event(self, name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
+        return b"event: %s\ndata: %s\n\n" % (name.encode(), self._shared(name, make, *asked))
 
     async def _stream(self, request: Request) -> Response:
         try:
@@ -150,27 +174,22 @@ class Api:
         answers, ticks = self._answers, self._ticks
         until = time.monotonic() + STREAM_SECONDS
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        yield _made("series", answers.series, window, model)
-        yield _made("settings", answers.settings)
+        yield self._event("series", answers.series, window, model)
+        yield self._event("settings", answers.settings)
         seldom_told = {"cardinality": answers.cardinality, "refused": answers.refused}
         seldom = 0
         while not ticks.is_over and time.monotonic() < until:
-            yield ticks.once(
-                ("summary", window), partial(_made, "summary", answers.summary, window)
-            )
-            yield ticks.once(
-                ("point", window, model), partial(_made, "point", answers.newest, window, model)
-            )
+            yield self._event("summary", answers.summary, window)
+            yield self._event("point", answers.newest, window, model)
             if ticks.number >= seldom:
                 seldom = ticks.number + SELDOM_TICKS
                 for name, make in seldom_told.items():
-                    yield ticks.once(name, partial(_made, name, make))
+                    yield self._event(name, make)
             await ticks.wait()
 
 
-def _made(name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
-    """An event with the document that `make` gives."""
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(make(*asked)))
+def _json(make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
+    return msgspec.json.encode(make(*asked))
 
 
 def _asked(request: Request) -> tuple[WindowName, str | None]:

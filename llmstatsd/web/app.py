@@ -37,7 +37,7 @@ TURN_SECONDS: Final = 0.001
 RELOAD_PATH: Final = "/-/reload"
 
 REFUSED_REASONS: Final = (
-    *("body", "headers", "idle", "limit", "method", "origin", "password", "streams", "tls"),
+    *("body", "headers", "idle", "limit", "method", "origin", "password", "streams", "taps", "tls"),
 )
 """Why the web turns a request or a connection away; the set is closed."""
 

@@ -22,6 +22,8 @@ tap keep their place, and there are few."""
 _READS: Final = frozenset({"GET", "HEAD"})
 _RELOADS: Final = frozenset({"POST", "PUT"})
 
+POLICY: Final = "content-security-policy"
+
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -77,9 +79,13 @@ class Guard:
     def with_headers(self, raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The headers of an answer with those that every answer has."""
         headers = MutableHeaders(raw=list(raw))
+        # An answer that has a policy runs by no other: the page's names what is in it by hashes.
+        policy = headers.get(POLICY)
         for name, text in _HEADERS.items():
             headers.setdefault(name, text)
         for name, text in self._headers.items():
+            if policy is not None and name.lower() == POLICY:
+                continue
             if text:
                 headers[name] = text
             else:

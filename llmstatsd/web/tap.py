@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmstatsd import address
+from llmstatsd.web.app import WebStats
 from llmstatsd.web.streams import STREAM_SECONDS, TAP_PATH, Stream, check_parameters, full, problem
 
 _BY_PROXY: Final = ("forwarded", "via", "x-real-ip")
@@ -50,20 +51,24 @@ class Tapping(Protocol):
         """Close one."""
 
 
-def route(taps: Tapping, is_open: Callable[[], bool]) -> Route:
-    """For the application; `is_open` says whether everybody may look."""
+def route(taps: Tapping, is_open: Callable[[], bool], stats: WebStats) -> Route:
+    """For the application; `is_open` says whether everybody may look; who may not is counted."""
+
+    def refused(answer: Response) -> Response:
+        stats.refused["taps"] += 1
+        return answer
 
     async def respond(request: Request) -> Response:
         client = request.client.host if request.client else ""
         if not is_open() and not is_local(client, request.headers):
-            return problem(NOT_LOCAL, 403)
+            return refused(problem(NOT_LOCAL, 403))
         query = request.query_params
         try:
             check_parameters(query, ("filter",))
             if request.method == "HEAD":
                 return Response(media_type=RECORDS)
             if taps.is_full:
-                return full("taps")
+                return refused(full("taps"))
             tap = taps.open(query.get("filter", ""))
         except ValueError as error:
             return problem(str(error), 400)

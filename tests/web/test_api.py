@@ -4,12 +4,14 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from llmstatsd.web.api import KEPT_LIMIT, Ticks
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 
 pytestmark = pytest.mark.usefixtures("each_lane")
@@ -104,6 +106,20 @@ def test_series_have_every_point_of_their_window(
     assert sum(counts) == 5
     assert {len(point["counts"]) for point in one["points"]} == {0, len(one["bounds"]) + 1}
     assert {point["p50_seconds"] for point in one["points"]} - {None} == {1.5}
+
+
+def test_what_many_ask_for_in_a_second_is_made_once_and_the_number_kept_is_bounded() -> None:
+    ticks, made = Ticks(), count()
+
+    def make() -> bytes:
+        return b"%d" % next(made)
+
+    assert {ticks.once("a", make) for _ in range(3)} == {b"0"}
+    assert len({ticks.once(number, make) for number in range(2 * KEPT_LIMIT)}) == 2 * KEPT_LIMIT
+    assert ticks.once("a", make) == b"0"
+    assert ticks.once(2 * KEPT_LIMIT - 1, make) != ticks.once(2 * KEPT_LIMIT - 1, make)
+    ticks.pass_on()
+    assert ticks.once("a", make) != b"0"
 
 
 def test_cardinality_shows_what_folded(start_daemon: StartDaemon) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from llmstatsd.web import security
+from llmstatsd.web.page import PAGE_HEADERS
 from llmstatsd.web.passwords import REMEMBERED, Passwords
 from llmstatsd.web.security import Security
 from llmstatsd.web.server import EARLY_BYTES, _Door
@@ -297,6 +298,16 @@ async def test_headers_of_the_file_replace_ours(start_site: StartSite) -> None:
     answer = await site.get("/metrics")
     assert answer.headers["strict-transport-security"] == "max-age=60"
     assert "x-frame-options" not in answer.headers
+
+
+@pytest.mark.parametrize("policy", ["default-src 'self'", ""])
+async def test_a_policy_of_the_file_is_for_all_but_the_page_which_runs_by_its_own(
+    start_site: StartSite, policy: str
+) -> None:
+    site = await start_site(guarded=Security(headers={"Content-Security-Policy": policy}))
+    page = (await site.get("/")).headers.get_list("content-security-policy")
+    assert page == [PAGE_HEADERS["Content-Security-Policy"]]
+    assert (await site.get("/metrics")).headers.get("content-security-policy", "") == policy
 
 
 async def post_reload(site: Site, **headers: str) -> httpx.Response:

@@ -203,6 +203,7 @@ def test_one_tap_too_many_is_told_so_and_its_place_is_given_back(daemon: Running
         refused = httpx.get(f"{daemon.url}/api/v1/tap", timeout=DEADLINE_SECONDS)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert refused.json() == {"version": 1, "error": "too many taps are open"}
+    assert daemon.value("llmstatsd_web_refused_total", reason="taps") == 1
 
     for _ in range(TAPS_LIMIT + 1):  # takes no place
         assert not httpx.head(f"{daemon.url}/api/v1/tap", timeout=DEADLINE_SECONDS).content
@@ -254,6 +255,7 @@ def test_who_may_not_be_of_this_machine_sees_nothing(daemon: RunningDaemon) -> N
         answer = httpx.get(f"{daemon.url}/api/v1/tap", headers=headers, timeout=DEADLINE_SECONDS)
         assert answer.status_code == 403, headers
         assert "http.tap = true" in answer.json()["error"]
+    assert daemon.value("llmstatsd_web_refused_total", reason="taps") == 4
 
 
 def own_address() -> str:
