@@ -9,7 +9,7 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, Final, NamedTuple
 
 from llmstatsd.catalog import ERROR_TYPES
@@ -229,8 +229,9 @@ class History:
         self.rest = Track(self._width)
         self.models: dict[str, Track] = {}  # at most MODELS_LIMIT
         self._has_made_room = False
-        self._waiting: list[tuple[Family, LabelSet]] = []  # at most as many as the store has
-        self._begin(store)
+        self._waiting: Iterator[tuple[Family, LabelSet]] = iter(())
+        for _ in self._begin(store):
+            pass
 
     def follows(self, store: Store) -> bool:
         """Whether it can go on with another store: buckets are those of before."""
@@ -244,17 +245,20 @@ class History:
         Of another store than before, what it holds is not counted but where counting goes on.
         """
         if store is not self._store:
-            self._begin(store)
-        if not self._waiting:
-            self._waiting = list(_label_sets(store))
-            self._forget_what_left(store)
+            yield from self._begin(store)
         self._reads_all = tick % LONG_TICK_SECONDS == 0
         self._has_made_room = False
-        read, self._waiting = self._waiting[:CELLS_PER_READING], self._waiting[CELLS_PER_READING:]
+        read = list(islice(self._waiting, CELLS_PER_READING))
+        if not read:
+            yield from self._forget_what_left(store)
+            self._waiting = _label_sets(store)
+            read = list(islice(self._waiting, CELLS_PER_READING))
         for start in range(0, len(read), STEP_CELLS):
             for family, label_set in read[start : start + STEP_CELLS]:
                 self._read(family, label_set)
             yield
+        if len(read) < CELLS_PER_READING:  # the next tick begins with the first cell again
+            self._waiting = iter(())
         # In one step, about a millisecond: whoever looks between two would see sums that disagree.
         for track in (self.all, self.rest, *self.models.values()):
             track.end_tick(tick)
@@ -262,22 +266,25 @@ class History:
             del self.models[model]
         self.tick = tick
 
-    def _begin(self, store: Store) -> None:
+    def _begin(self, store: Store) -> Iterator[None]:
+        """Take what a store holds for known, in steps."""
         self._store = store
-        self._waiting = []
-        self._reads_all = True
-        self._before: dict[str, dict[LabelSet, Any]] = {
-            name: {
-                each: _value(name, cell) for each, cell in list(store.families[name].cells.items())
-            }
-            for name in _READ
-        }
+        self._waiting = iter(())
+        self._before: dict[str, dict[LabelSet, Any]] = {name: {} for name in _READ}
+        held = _label_sets(store)
+        while part := list(islice(held, STEP_CELLS)):
+            for family, label_set in part:
+                cell = family.cells.get(label_set)
+                if cell is not None:
+                    self._before[family.name][label_set] = _value(family.name, cell)
+            yield
 
-    def _forget_what_left(self, store: Store) -> None:
+    def _forget_what_left(self, store: Store) -> Iterator[None]:
         for name, known in self._before.items():
             cells = store.families[name].cells
             if len(known) > len(cells):
                 self._before[name] = {each: known[each] for each in known if each in cells}
+                yield
 
     def _read(self, family: Family, label_set: LabelSet) -> None:
         cell: Any = family.cells.get(label_set)
@@ -326,6 +333,7 @@ class History:
 
 
 def _label_sets(store: Store) -> Iterator[tuple[Family, LabelSet]]:
+    """All that are read, one family after the other, each as it is when its turn comes."""
     for name in sorted(_READ):
         family = store.families[name]
         for label_set in list(family.cells):

@@ -217,6 +217,31 @@ def test_many_label_sets_are_read_over_several_seconds(
     assert one.history.all.minutes.total().requests == 25
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_cells_no_more_than_are_read_at_once_are_read_in_every_second(
+    one: Fed, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    one.feed(*CALL)
+    held = sum(len(one.store.families[name].cells) for name in history._READ)
+    monkeypatch.setattr(history, "CELLS_PER_READING", held + more)
+    one.tick()
+    for second in range(6):
+        one.feed(*CALL)
+        one.tick()
+        assert one.history.all.minutes.total().requests == second + 2
+
+
+def test_another_store_is_taken_over_in_steps(one: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "STEP_CELLS", 10)
+    one.renew()
+    one.feed(*(f"llm_tokens_total:1|c|#model:{number}" for number in range(90)))
+    assert sum(1 for _ in one.history.sample(one.store, 1)) > 18  # to take over, and to read
+    assert one.history.all.minutes.total().tokens == 0
+    one.feed("llm_tokens_total:2|c|#model:1")
+    one.tick()
+    assert one.history.all.minutes.total().tokens == 2
+
+
 def test_sampled_lines_leave_nothing_behind(one: Fed) -> None:
     for number in range(3 * history.LONG_TICK_SECONDS):
         one.feed("llm_request_total:1|c|@0.3|#model:a,operation:chat", *CALL)
