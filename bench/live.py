@@ -14,7 +14,6 @@ import json
 import random
 import re
 import selectors
-import shutil
 import socket
 import sys
 import threading
@@ -34,7 +33,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import harness, loads, native, payloads
+from bench import browser, harness, loads, native, payloads
 from bench.generator import finite_pages
 from bench.harness import BenchError, Daemon, Goal
 from bench.loads import Case
@@ -238,28 +237,13 @@ class Readers:
 
 
 @contextmanager
-def browser(daemon: Daemon, fragment: str = "") -> Iterator["Page"]:
+def open_page(daemon: Daemon, fragment: str = "") -> Iterator["Page"]:
     """The page in Chromium, once it is live."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
+    with browser.chromium() as opened:
         page = opened.new_page()
         page.goto(f"{daemon.url.removesuffix('metrics')}{fragment}")
         page.get_by_text("Live", exact=True).wait_for()
         yield page
-        opened.close()
-
-
-def has_browser() -> bool:
-    """Whether a page can be opened here."""
-    try:
-        import playwright.sync_api  # noqa: F401 - it is the question
-    except ImportError:
-        return False
-    return shutil.which("chromium") is not None
 
 
 def watched(watchers: str, rate: float, seconds: float) -> Watched:
@@ -270,7 +254,7 @@ def watched(watchers: str, rate: float, seconds: float) -> Watched:
         readers = Readers(place(daemon), STREAMS) if watchers == READERS else None
         looking: AbstractContextManager[object] = readers or nullcontext()
         if watchers == BROWSER:
-            looking = browser(daemon)
+            looking = open_page(daemon)
         with looking:
             before = daemon.dropped()
             case = Case(LINES, rate)
@@ -343,8 +327,8 @@ def updates(
 def updates_by_all(daemon: Daemon, state: str, count: int) -> Iterator[Updates]:
     """On the stream, and on the page where there is a browser."""
     yield updates(daemon, "stream", state, range(1, count + 1), Stream(place(daemon)).wait_for)
-    if has_browser():
-        with browser(daemon, f"#model={MARKER}") as page:
+    if browser.is_there():
+        with open_page(daemon, f"#model={MARKER}") as page:
             numbers = range(count + 1, 2 * count + 1)
             yield updates(daemon, "page", state, numbers, partial(shown_on, page))
 
@@ -406,7 +390,7 @@ def measure(
     *, models: int, rounds: int, seconds: float, rate: float, count: int, ticks: int
 ) -> Result:
     """All three."""
-    kinds = [NOBODY, READERS, *([BROWSER] if has_browser() else [])]
+    kinds = [NOBODY, READERS, *([BROWSER] if browser.is_there() else [])]
     found = shares(models, rounds, seconds)
     held = ring_bytes(models, ticks)
     turns: list[Callable[[], Watched]] = [

@@ -29,12 +29,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from playwright.sync_api import Error as PlaywrightError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import harness
+from bench.browser import chromium, is_there
 from bench.harness import BenchError
 
 use("agg")
@@ -197,18 +198,6 @@ VIEWS: Final[dict[str, Document]] = {
 """As Playwright's new_context takes it."""
 
 
-@contextlib.contextmanager
-def chromium(program: str) -> Iterator[Browser]:
-    """The system's browser; without its sandbox only for root, for whom there is none."""
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 def take(browser: Browser, url: str, view: Document, out: Path) -> None:
     """The whole page, as it looks once it has its figures."""
     with contextlib.closing(browser.new_context(**view)) as context:
@@ -288,11 +277,10 @@ def take_all(url: str, out: Path) -> Iterator[str]:
     """Take one after the other; yields the name of each, or why there is none."""
     plot(url, out / "plot.png")
     yield "plot.png"
-    program = shutil.which("chromium")
-    if program is None:
-        yield "no page and no terminal: chromium is not installed"
+    if not is_there():
+        yield "no page and no terminal: chromium or Playwright is not installed"
         return
-    with chromium(program) as browser:
+    with chromium() as browser:
         for name, view in VIEWS.items():
             take(browser, f"{url}/", view, out / f"{name}.png")
             yield f"{name}.png"

@@ -45,7 +45,7 @@ class AskError(Exception):
     """There is no answer, or none of a daemon's; the text says why in plain words.
 
     The text may hold some of the answer, and is made harmless for a terminal. `status` is that of
-    an answer that says no, None where there is none.
+    an answer, which says no or is none of a daemon; None where there is none.
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -136,7 +136,9 @@ class Daemon:
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or document.get("version") != 1:
-            raise AskError(f"{self.url} answers, and not as a daemon whose API has version 1 does")
+            raise AskError(
+                f"{self.url} answers, and not as a daemon whose API has version 1 does", 200
+            )
         return document
 
     def _refusal(self, path: str, status: int, body: bytes) -> AskError:

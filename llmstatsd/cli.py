@@ -420,7 +420,7 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
             known = facts.gather(daemon, loaded, path, lanes.choose("auto").name, tell)
         found = checks.diagnose(known)
     except AskError as error:
-        found = report.unreachable(daemon.url, str(error))
+        found = report.unreachable(daemon.url, str(error), is_answered=error.status is not None)
     _print(found.json() if as_json else found.text())
     context.exit(1 if found.problems else 0)
 

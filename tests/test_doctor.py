@@ -118,7 +118,7 @@ def test_nobody_there_is_a_problem_and_no_url_is_wrong_usage() -> None:
         result = run("--url", url)
         as_json = json.loads(run("--url", url, "--json").stdout)
     assert result.exit_code == 1
-    assert "PROBLEM reachable: the daemon does not answer" in result.stdout
+    assert "PROBLEM reachable: no daemon answers" in result.stdout
     assert "Connection refused" in result.stdout
     assert [each["name"] for each in as_json["findings"]] == ["reachable"]
     assert run("--url", "127.0.0.1:2112").exit_code == 2
@@ -128,7 +128,7 @@ def test_where_nothing_arrives_it_says_how_to_send(daemon: RunningDaemon) -> Non
     finding = found(daemon, "arrivals")
     assert finding is not None
     assert finding["severity"] == "problem"
-    assert any("llmstatsd send --to " in each for each in finding["do"])
+    assert any(f"llmstatsd send --to 127.0.0.1:{daemon.udp[1]} " in each for each in finding["do"])
     daemon.send(b"llm_request_total:1|c|#model:a,operation:chat")
     daemon.wait_for_datagrams(1)
     assert found(daemon, "arrivals") is None
@@ -564,6 +564,7 @@ def test_what_is_no_daemon_is_told_so(answering: Any, status: int, body: bytes, 
     result = run("--url", url)
     assert result.exit_code == 1
     assert said in result.stdout
+    assert "PROBLEM reachable: what answers is no daemon, or does not tell" in result.stdout
     once = CliRunner().invoke(main, ["top", "--once", "--url", url])
     assert once.exit_code == 1
     assert "Traceback" not in once.output

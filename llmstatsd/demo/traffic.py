@@ -126,7 +126,7 @@ ACTS: Final = (
         "accident",
         0.64,
         0.86,
-        "an accident: a user id in the name of the model; beyond 100 names they fold into `other`",
+        "an accident: a user id in the name of the model; those over the limit fold into `other`",
     ),
 )
 """In their order; between them all is calm, and after the last one the story begins again."""

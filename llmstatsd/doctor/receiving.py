@@ -252,12 +252,12 @@ def tcp(facts: Facts) -> Iterator[Found]:
 
 def arrivals(facts: Facts) -> Iterator[Found]:
     """Nothing has come at all, or nothing for five minutes."""
-    ladder = facts.ladder
+    ladder, udp = facts.ladder, facts.summary["about"]["statsd_udp"]
     if not ladder["datagrams"] and not ladder["lines"]:
         yield problem(
             "nothing has arrived since the start",
-            ["0 datagrams, 0 lines", f"statsd.udp is {facts.setting('statsd.udp')}"],
-            _how_to_send(str(facts.setting("statsd.udp"))),
+            ["0 datagrams, 0 lines", f"it receives at {udp or 'no UDP port'}"],
+            _how_to_send(udp or ""),
         )
     elif not facts.summary["figures"]["requests"] and facts.uptime_seconds > SILENT_SECONDS:
         yield advice(

@@ -118,15 +118,24 @@ def report(facts: Facts, checks: dict[str, Rule]) -> Report:
     return Report(VERSION, facts.url, daemon, findings, right)
 
 
-def unreachable(url: str, why: str) -> Report:
-    """There is nothing to look at."""
+_NOBODY: Final = (
+    "See whether it runs, and what it logged: systemctl status llmstatsd, or docker logs."
+)
+_SOMEBODY: Final = (
+    "See what listens there, whether it is a daemon of this command's version, and whether it wants"
+    " a password."
+)
+
+
+def unreachable(url: str, why: str, *, is_answered: bool) -> Report:
+    """There is nothing to look at: nobody is there, or somebody who does not tell."""
     finding = Finding(
         "reachable",
         "problem",
-        "the daemon does not answer",
+        "what answers is no daemon, or does not tell" if is_answered else "no daemon answers",
         [why],
         [
-            "See whether it runs, and what it logged: systemctl status llmstatsd, or docker logs.",
+            _SOMEBODY if is_answered else _NOBODY,
             "If it listens elsewhere, name it: llmstatsd doctor --url http://HOST:2112",
         ],
     )

@@ -13,7 +13,7 @@ import msgspec
 from llmstatsd.catalog import ERROR_TYPES
 from llmstatsd.series.naming import label_value
 from llmstatsd.series.shape import Shape
-from llmstatsd.series.slowpath import SHOWN_LENGTH_LIMIT
+from llmstatsd.series.slowpath import shown
 from llmstatsd.series.store import Store
 from llmstatsd.wire.datagram import (
     SetAside,
@@ -140,13 +140,6 @@ def _met(shape: Shape, reading: Reading, notes: set[str]) -> Met:
         shape.weight,
         samples[0].relative,
     )
-
-
-def shown(line: bytes) -> str:
-    """A line for people, cut to SHOWN_LENGTH_LIMIT bytes."""
-    if len(line) <= SHOWN_LENGTH_LIMIT:
-        return line.decode(errors="replace")
-    return f"{line[:SHOWN_LENGTH_LIMIT].decode(errors='replace')}…"
 
 
 def _event_shown(text: bytes) -> str:

@@ -241,9 +241,10 @@ class SlowPath:
     def refuse(self, refusal: Refusal, line: str) -> None:
         """Count a line that does not count, and remember it for the log."""
         self.stats.refused[refusal.reason] += 1
-        self._is_private = self._is_private or may_hold_prompt(line.encode("latin-1"))
-        size = f"a line of {len(line)} bytes of an event"
-        self.stats.refused_lines[refusal.reason] = size if self._is_private else _shown(line)
+        raw = line.encode("latin-1")
+        self._is_private = self._is_private or may_hold_prompt(raw)
+        size = f"a line of {len(raw)} bytes of an event"
+        self.stats.refused_lines[refusal.reason] = size if self._is_private else shown(raw)
 
     def _took_whole_event(self, datagram: bytes) -> bool:
         try:
@@ -365,8 +366,11 @@ def _folding(
     return Folding(name, f"{plain.head}|#{before}", after, route, same)
 
 
-def _shown(line: str) -> str:
-    return line[:SHOWN_LENGTH_LIMIT].encode("latin-1").decode(errors="replace")
+def shown(line: bytes) -> str:
+    """A line for people, cut to SHOWN_LENGTH_LIMIT bytes."""
+    if len(line) <= SHOWN_LENGTH_LIMIT:
+        return line.decode(errors="replace")
+    return f"{line[:SHOWN_LENGTH_LIMIT].decode(errors='replace')}…"
 
 
 def _decoded(value: str) -> str | None:

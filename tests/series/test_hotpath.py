@@ -418,7 +418,7 @@ def test_lines_are_accepted_refused_or_set_aside() -> None:
 def test_one_refused_line_per_reason_is_kept_and_cut() -> None:
     rig = Rig()
     rig.feed("first", "y" * 70_000, "jobs:x|c")
-    assert rig.stats.refused_lines["malformed"] == "y" * SHOWN_LENGTH_LIMIT
+    assert rig.stats.refused_lines["malformed"] == "y" * SHOWN_LENGTH_LIMIT + "…"
     assert rig.stats.refused_lines["bad_value"] == "jobs:x|c"
     assert len(rig.stats.refused_lines) == 2
 

@@ -112,7 +112,8 @@
   let failures = 0;
   let hadAny = false;
   let heard = 0;
-  let reloaded = 0;
+  let reloaded = -Infinity;
+  let reloading = 0;
 
   function tell(kind, text) {
     $("state").dataset.state = kind;
@@ -193,7 +194,12 @@
   }
 
   async function reload() {
-    if (performance.now() - reloaded < RELOAD_MS) return;
+    clearTimeout(reloading);
+    const wait = reloaded + RELOAD_MS - performance.now();
+    if (wait > 0) {
+      reloading = setTimeout(reload, wait);
+      return;
+    }
     reloaded = performance.now();
     const asked = query().toString();
     try {
