@@ -119,7 +119,7 @@ def _one_stream(daemon: Daemon, wanted: str) -> Iterator[tuple[bytes, Record]]:
 
 
 def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
-    """One line for people: time, verdict, why, the line, and where its values are.
+    """One line for people: time, verdict, why, the line, where its values are, and who sent it.
 
     With `columns`, cut to the width of a terminal.
     """
@@ -129,6 +129,8 @@ def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
     rest = f" {_why(record):{WHY_COLUMNS}} {_padded(plain(record.text))}"
     if record.met:
         rest += f" -> {_met(record.met)}"
+    if record.sender is not None:
+        rest += f" <- {plain(record.sender)}"
     if columns is not None:
         rest = set_cell_size(rest, max(0, columns - len(clock) - 1 - len(verdict)))
     if is_coloured:

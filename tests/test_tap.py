@@ -27,8 +27,15 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>\u202eevil\x9b31m\r\n" + "\u6f22" * 8
 
 
 def line(text: str, **changed: object) -> LineRecord:
-    fields: dict[str, object] = {"verdict": "accepted", "reason": None, "notes": (), "met": ()}
-    return LineRecord(version=1, time=0.25, transport="udp", text=text, **(fields | changed))  # type: ignore[arg-type]
+    fields: dict[str, object] = {
+        "transport": "udp",
+        "sender": None,
+        "verdict": "accepted",
+        "reason": None,
+        "notes": (),
+        "met": (),
+    }
+    return LineRecord(version=1, time=0.25, text=text, **(fields | changed))  # type: ignore[arg-type]
 
 
 def met(**changed: object) -> Met:
@@ -53,6 +60,13 @@ def rest_of(row: str) -> str:
 
 def shown(record: LineRecord) -> str:
     return rest_of(tap.row(record, is_coloured=False, columns=None))
+
+
+def test_a_row_ends_with_who_sent_it() -> None:
+    sender = "10.0.0.7:53211"
+    assert shown(line("a:1|c", met=(met(),), sender=sender)).endswith(f"3 <- {sender}")
+    refused = line("a:x|c", verdict="refused", reason="bad_value", sender=sender)
+    assert shown(refused).endswith(f" <- {sender}")
 
 
 def test_rows_have_aligned_columns() -> None:

@@ -189,8 +189,14 @@ def refused_lines(facts: Facts) -> Iterator[Found]:
         if each["last_line"] is not None:
             saw.append(f"the last one: {each['last_line']}")
         hint = _HINTS.get(each["reason"])
+        look = (
+            "See who sends them, on the daemon's machine, as they come:\n"
+            f"llmstatsd tap --filter 'verdict=refused reason={each['reason']}'"
+        )
         yield kind(
-            f"lines are refused as {each['reason']}: {each['meaning']}", saw, [hint] if hint else []
+            f"lines are refused as {each['reason']}: {each['meaning']}",
+            saw,
+            [hint, look] if hint else [look],
         )
 
 

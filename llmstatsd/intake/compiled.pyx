@@ -10,7 +10,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from llmstatsd.batch cimport FEEDER, Datagram, Feeder
 
@@ -49,6 +49,7 @@ cdef extern from "intake/senders.h" nogil:
         pass
 
     bint may_send(const sockaddr_storage *sender, const Network *networks, size_t count)
+    int place_of(const sockaddr_storage *sender, char *host)
 
 
 cdef extern from *:
@@ -86,6 +87,7 @@ if (COPIES_LIMIT, COPY_BYTES) != (copies.COPIES_LIMIT, copies.COPY_BYTES):
     raise ImportError("the compiled loop was built for other limits than copies.py has")
 
 cdef struct Copy:
+    sockaddr_storage sender  # of no family where it is not known
     size_t length
     char data[COPY_BYTES]
 
@@ -95,8 +97,8 @@ cdef class Receiver:
     """Reads one blocking datagram socket; `feeder` is a capsule, which outlives this.
 
     The socket has a receive timeout (SO_RCVTIMEO), which bounds how late `stop` is seen.
-    `networks` are those that may send, as senders.py makes them, empty for all; only with some does
-    the kernel write the senders' addresses. `may_be_long` for a socket whose datagrams may be over
+    `networks` are those that may send, as senders.py makes them, empty for all; only with some, or
+    while there is room for copies, does the kernel write the senders' addresses. `may_be_long` for a socket whose datagrams may be over
     LIMIT_BYTES: such a one is refused.
     """
 
@@ -116,6 +118,7 @@ cdef class Receiver:
     cdef size_t _network_count
     cdef bint _may_be_long
     cdef sockaddr_storage _senders[BATCH_DATAGRAMS]
+    cdef bint _knows_senders
     cdef uint64_t _datagram_count
     cdef uint64_t _byte_count
     cdef uint64_t _foreign_count
@@ -182,7 +185,9 @@ cdef class Receiver:
         flag_set(&self._is_tapped, is_open)
 
     def tapped(self, most):
-        """Some of what was copied since: bytes, at most COPY_BYTES, and whether they are cut."""
+        """Some of what was copied since: bytes, at most COPY_BYTES, whether they are cut, and the
+        host and port of the sender, None where they are not known.
+        """
         cdef uint64_t copied = turn_load(&self._copied), asked = self._asked
         cdef uint64_t step = copies.step_for(copied - asked, most)
         cdef Copy *copy
@@ -190,7 +195,7 @@ cdef class Receiver:
         while asked < copied:
             copy = &self._copies[asked % COPIES_LIMIT]
             data = (<char *>copy.data)[: min(copy.length, <size_t>COPY_BYTES)]
-            found.append((data, copy.length > COPY_BYTES))
+            found.append((data, copy.length > COPY_BYTES, place(&copy.sender)))
             asked += step
         turn_store(&self._asked, copied)
         return found
@@ -226,8 +231,7 @@ cdef class Receiver:
         cdef uint64_t length = 0
         cdef Feeder *feeder
         cdef bint is_tapped
-        if self._network_count:
-            self._ask_for_senders()
+        self._ask_for_senders(self._network_count != 0 or self._may_copy())
         received = recvmmsg(self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL)
         tick(&self._turns, 1)
         if received < 0:
@@ -262,24 +266,42 @@ cdef class Receiver:
             charge += self._messages[number].msg_len + SMALLEST_CHARGE
         return charge
 
+    cdef int _room(self) noexcept nogil:
+        """How many copies there is room for."""
+        return COPIES_LIMIT - <int>(self._copied - turn_load(&self._asked))
+
+    cdef bint _may_copy(self) noexcept nogil:
+        return flag_is_set(&self._is_tapped) and self._room() > 0
+
     cdef void _copy(self, int kept) noexcept nogil:
         """Copy as many datagrams as there is room for; who asks is never waited for."""
         cdef uint64_t copied = self._copied
-        cdef int room = COPIES_LIMIT - <int>(copied - turn_load(&self._asked))
+        cdef int room = self._room()
         cdef int number
         cdef Copy *copy
         for number in range(min(kept, room)):
             copy = &self._copies[(copied + number) % COPIES_LIMIT]
+            if self._knows_senders:
+                copy.sender = self._senders[self._place(number)]
+            else:
+                memset(&copy.sender, 0, sizeof(copy.sender))
             copy.length = self._datagrams[number].length
             memcpy(copy.data, self._datagrams[number].data, min(copy.length, <size_t>COPY_BYTES))
         turn_store(&self._copied, copied + min(kept, room))
 
-    cdef void _ask_for_senders(self) noexcept nogil:
+    cdef int _place(self, int number) noexcept nogil:
+        """Where a datagram that is handed on was among those received."""
+        return <int>((self._datagrams[number].data - self._buffers) // STRIDE_BYTES)
+
+    cdef void _ask_for_senders(self, bint wanted) noexcept nogil:
         """Where the kernel writes addresses; it overwrites their lengths each time."""
         cdef int number
+        if not wanted and not self._knows_senders:
+            return
         for number in range(BATCH_DATAGRAMS):
-            self._messages[number].msg_hdr.msg_name = &self._senders[number]
-            self._messages[number].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+            self._messages[number].msg_hdr.msg_name = &self._senders[number] if wanted else NULL
+            self._messages[number].msg_hdr.msg_namelen = sizeof(sockaddr_storage) if wanted else 0
+        self._knows_senders = wanted
 
     cdef int _sift(self, int received) noexcept nogil:
         """Place the datagrams that may be handed on one behind the other, and give their number."""
@@ -296,6 +318,13 @@ cdef class Receiver:
                 self._datagrams[kept].length = self._messages[number].msg_len
                 kept += 1
         return kept
+
+
+cdef place(const sockaddr_storage *sender):
+    """Host and port, None of a sender that has none."""
+    cdef char host[46]  # INET6_ADDRSTRLEN
+    cdef int port = place_of(sender, host)
+    return None if port < 0 else ((<bytes>host).decode(), port)
 
 
 @cython.final

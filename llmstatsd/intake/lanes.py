@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from llmstatsd.intake.copies import Copy
+from llmstatsd.intake.copies import Copy, sender_of
 from llmstatsd.intake.sockets import DatagramSocket, IntakeStats
 
 RECEIVE_TIMEOUT_SECONDS: Final = 0.1
@@ -126,9 +126,9 @@ class LaneIntake:
     def tapped(self, most: int) -> list[Copy]:
         """Some of what was copied since, at most so many of each socket, one after the other."""
         return [
-            Copy(data, is_cut, each.transport)
+            Copy(data, is_cut, each.transport, sender_of(sender))
             for receiver, each in zip(self._receivers, self.sockets, strict=True)
-            for data, is_cut in receiver.tapped(most)
+            for data, is_cut, sender in receiver.tapped(most)
         ]
 
     def settle(self) -> None:

@@ -1,7 +1,8 @@
-/* Whether the sender of a datagram is in one of the networks that may send. */
+/* Who sent a datagram, and whether that is in one of the networks that may send. */
 #ifndef LLMSTATSD_SENDERS_H
 #define LLMSTATSD_SENDERS_H
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
@@ -45,6 +46,22 @@ static inline int may_send(const struct sockaddr_storage *sender, const struct N
         if (networks[at].version == version && has_prefix(address, &networks[at]))
             return 1;
     return 0;
+}
+
+/* The port of a sender, and its host as text; -1 of one that is neither IPv4 nor IPv6. */
+static inline int place_of(const struct sockaddr_storage *sender, char host[INET6_ADDRSTRLEN])
+{
+    if (sender->ss_family == AF_INET) {
+        const struct sockaddr_in *found = (const struct sockaddr_in *)sender;
+        inet_ntop(AF_INET, &found->sin_addr, host, INET6_ADDRSTRLEN);
+        return ntohs(found->sin_port);
+    }
+    if (sender->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *found = (const struct sockaddr_in6 *)sender;
+        inet_ntop(AF_INET6, &found->sin6_addr, host, INET6_ADDRSTRLEN);
+        return ntohs(found->sin6_port);
+    }
+    return -1;
 }
 
 #endif

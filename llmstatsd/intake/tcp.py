@@ -167,8 +167,11 @@ class TcpIntake:
             return FOREIGN
         return LIMIT if len(self.connections) >= self.limits.connections else None
 
-    def take(self, lines: Sequence[bytes]) -> bool:
-        """Feed lines; False after a bug, which ends the reading of all connections."""
+    def take(self, lines: Sequence[bytes], sender: Any) -> bool:
+        """Feed lines of a sender, whose address is as a socket tells it.
+
+        False after a bug, which ends the reading of all connections.
+        """
         lines = [line for line in lines if line and line != b"\r"]
         if not lines or self._bug is not None:
             return self._bug is None
@@ -180,7 +183,7 @@ class TcpIntake:
         try:
             self._feed((piece,))
             if self._copies is not None:
-                self._copies.put((piece,))
+                self._copies.put([(piece, sender)])
         except Exception as error:  # noqa: BLE001 whatever it is, `run` raises it
             self._bug = error
             self._has_ended.set()
@@ -213,6 +216,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._sender: Any = None
 
     @property
     def descriptor(self) -> int:
@@ -227,6 +231,7 @@ class _Connection(asyncio.BufferedProtocol):
         intake = self._intake
         peer = transport.get_extra_info("peername")
         # A sender that has gone already has no address any more; what it sent is read.
+        self._sender = peer
         refusal = intake.refusal(peer[0]) if peer else None
         if refusal is not None:
             intake.stats.refused[refusal] += 1
@@ -255,7 +260,7 @@ class _Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         last = bytes(self._part)
         self._part.clear()
-        self._intake.take([last])
+        self._intake.take([last], self._sender)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None:
@@ -290,7 +295,7 @@ class _Connection(asyncio.BufferedProtocol):
         if lines:
             lines = self._finished(lines)
         self._keep(rest)
-        return self._intake.take(lines)
+        return self._intake.take(lines, self._sender)
 
     def _finished(self, lines: list[bytes]) -> list[bytes]:
         """The lines that end in a read, the first with its beginning, without long ones."""

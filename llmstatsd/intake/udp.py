@@ -74,7 +74,7 @@ class UdpIntake:
         stream, queue = self._streams[0], self._queue
         while True:
             try:
-                datagram, _ = await stream.recv()
+                first = await stream.recv()
             except asyncio_dgram.TransportClosed:
                 return
             except OSError:
@@ -83,10 +83,7 @@ class UdpIntake:
             if waiting >= self.stats.queue_high_water:
                 self.stats.queue_high_water = waiting + 1
             # What came in the same turn of the loop costs no further wake-up.
-            batch = [datagram, *self._waiting(BATCH_BYTES - len(datagram))]
-            self._feed(batch)
-            if self._copies is not None:
-                self._copies.put(batch)
+            self._take_in([first, *self._waiting(BATCH_BYTES - len(first[0]))])
 
     def feed_to(self, feed: Callable[[Sequence[bytes]], None]) -> None:
         """Feed something else from now on."""
@@ -121,21 +118,21 @@ class UdpIntake:
         for each, most in zip(self.sockets, waiting, strict=True):
             await self._drain(each, most)
 
-    def _take_in(self, batch: Sequence[bytes]) -> None:
-        self._feed(batch)
+    def _take_in(self, batch: Sequence[tuple[bytes, Any]]) -> None:
+        self._feed([datagram for datagram, _ in batch])
         if self._copies is not None:
             self._copies.put(batch)
 
-    def _waiting(self, most_bytes: int) -> list[bytes]:
-        """What waits in the queue, until it has so many bytes."""
+    def _waiting(self, most_bytes: int) -> list[tuple[Any, Any]]:
+        """What waits in the queue, datagrams with their senders, until they have so many bytes."""
         queue = self._queue
         batch = []
         while most_bytes > 0 and not queue.empty():
-            datagram, _ = queue.get_nowait()
-            if datagram is None:
+            received = queue.get_nowait()
+            if received[0] is None:
                 continue  # asyncio-dgram's mark of the end: a stream is closed
-            batch.append(datagram)
-            most_bytes -= len(datagram)
+            batch.append(received)
+            most_bytes -= len(received[0])
         return batch
 
     async def _drain(self, source: DatagramSocket, most: Waiting) -> None:
@@ -151,7 +148,7 @@ class UdpIntake:
                 return
             left -= len(datagram) + SMALLEST_BUFFER_CHARGE
             if source.take(datagram, _host(sender)):
-                self._take_in([datagram])
+                self._take_in([(datagram, sender)])
             if taken % DRAIN_STEP_DATAGRAMS == 0:
                 await asyncio.sleep(0)
 

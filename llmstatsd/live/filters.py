@@ -46,6 +46,7 @@ class Seen(NamedTuple):
 
     line: Explained
     transport: str | None
+    sender: str | None
 
 
 Pieces = tuple[str, ...]
@@ -105,6 +106,7 @@ _KEYS: Final[dict[str, Callable[[Seen], Iterable[str]]]] = {
     "series": lambda seen: [met.series for met in seen.line.met],
     "folded": lambda seen: [met.fold_reason for met in seen.line.met if met.fold_reason],
     "transport": lambda seen: (seen.transport,) if seen.transport else (),
+    "sender": lambda seen: (seen.sender,) if seen.sender else (),
     "text": lambda seen: (seen.line.text,),
 }
 _SHORT_LABELS: Final = ("model", "operation", "type")

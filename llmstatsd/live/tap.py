@@ -54,6 +54,7 @@ class LineRecord(Struct, frozen=True, tag_field="record", tag="line"):
     version: int
     time: float
     transport: str | None
+    sender: str | None
     verdict: Verdict
     reason: str | None
     notes: tuple[str, ...]
@@ -224,7 +225,7 @@ class Taps:
             return
         for number, (copy, line) in enumerate(self._explained(copies, most), 1):
             self._credit -= 1
-            seen = Seen(line, copy.transport)
+            seen = Seen(line, copy.transport, copy.sender)
             encoded = _Once(seen)
             for tap in self._open:
                 tap.offer(seen, encoded)
@@ -261,12 +262,13 @@ class _Once:
 
     def __call__(self) -> bytes:
         if not self._made:
-            line, transport = self._seen
+            line, transport, sender = self._seen
             self._made = _encoded(
                 LineRecord(
                     VERSION,
                     time.time(),
                     transport,
+                    sender,
                     line.verdict,
                     line.why,
                     line.notes,

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
+from llmstatsd.address import networks
 from llmstatsd.intake import sockets, tcp, unix
 from llmstatsd.intake.copies import COPIES_LIMIT, COPY_BYTES, Copy, Tapped
+from llmstatsd.intake.senders import Senders
 from llmstatsd.intake.tcp import TcpIntake, TcpLimits
 from tests import twins
 
@@ -62,7 +64,7 @@ async def copies(source: Tapped, count: int) -> list[Copy]:
     found: list[Copy] = []
     async with asyncio.timeout(DEADLINE_SECONDS):
         while len(found) < count:
-            found += source.tapped(COPIES_LIMIT)
+            found += [copy._replace(sender=None) for copy in source.tapped(COPIES_LIMIT)]
             await asyncio.sleep(0.001)
     return found
 
@@ -91,6 +93,60 @@ async def test_copies_are_taken_while_a_tap_is_open_and_never_else(lane: str) ->
         assert intake.tapped(COPIES_LIMIT) == []
         await send_and_wait(bound, taken, b"again")
         assert await copies(intake, 1) == [Copy(b"again", False, "udp")]
+
+
+@pytest.mark.parametrize(
+    ("listening", "source", "named"),
+    [
+        ("127.0.0.1", "127.0.0.3", "127.0.0.3:{}"),
+        ("::1", "::1", "[::1]:{}"),
+        ("", "127.0.0.1", "127.0.0.1:{}"),
+    ],
+    ids=["ipv4", "ipv6", "both families"],
+)
+async def test_a_copy_names_its_sender(lane: str, listening: str, source: str, named: str) -> None:
+    taken: list[bytes] = []
+    [bound] = sockets.bind(listening, 0, 1 << 20)
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    port = bound.socket.getsockname()[1]
+    async with running(lane, [bound], taken, is_tapped=True) as intake:
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.bind((source, 0))
+            text = named.format(sender.getsockname()[1])
+            found: set[str | None] = set()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while text not in found:  # the kernel is not asked in the first moment
+                    sender.sendto(b"x", (source if ":" in source else "127.0.0.1", port))
+                    await asyncio.sleep(0.001)
+                    found |= {copy.sender for copy in intake.tapped(COPIES_LIMIT)}
+    assert found <= {text, None}
+
+
+async def test_copies_of_a_socket_that_only_some_may_send_to_name_the_right_sender(
+    lane: str,
+) -> None:
+    """Foreign ones lie between them in a batch."""
+    taken: list[bytes] = []
+    [bound] = sockets.bind("127.0.0.1", 0, 1 << 20, senders=Senders(networks("127.0.0.1")))
+    place = bound.socket.getsockname()
+    async with running(lane, [bound], taken, is_tapped=True) as intake:
+        with ExitStack() as stack:
+            senders = []
+            for host in ("127.0.0.2", "127.0.0.1", "127.0.0.2", "127.0.0.1"):
+                sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                sender.bind((host, 0))
+                senders.append(sender)
+            ports = [sender.getsockname()[1] for sender in senders]
+            for _ in range(50):
+                for sender, port in zip(senders, ports, strict=True):
+                    sender.sendto(b"%d" % port, place)
+            found: list[Copy] = []
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while len(found) < 100:
+                    found += intake.tapped(COPIES_LIMIT)
+                    await asyncio.sleep(0.001)
+    assert {copy.sender for copy in found} == {f"127.0.0.1:{port}" for port in ports[1::2]}
+    assert all(copy.sender == f"127.0.0.1:{copy.data.decode()}" for copy in found)
 
 
 async def all_copied(lane: str, sent: list[bytes]) -> Intake:

@@ -35,17 +35,20 @@ ACCEPTED = Seen(
         ),
     ),
     "udp",
+    None,
 )
 FOLDED = Seen(
-    Explained("x", "accepted", None, (), (met(fold="label_values", model="other"),)), None
+    Explained("x", "accepted", None, (), (met(fold="label_values", model="other"),)), None, None
 )
-REFUSED = Seen(Explained("a timeout:b|c", "refused", "bad_value", (), ()), "tcp")
+REFUSED = Seen(Explained("a timeout:b|c", "refused", "bad_value", (), ()), "tcp", "10.0.0.7:53211")
 
 
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
         ("", ACCEPTED),
+        ("sender=10.0.0.7:*", REFUSED),
+        ("sender!=*", ACCEPTED),
         ("   ", REFUSED),
         ("verdict=accepted", ACCEPTED),
         ("verdict=*ed model=gpt-4*", ACCEPTED),

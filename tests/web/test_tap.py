@@ -131,7 +131,11 @@ def test_lines_of_every_transport_are_shown(start_daemon: StartDaemon, tmp_path:
         stream.sendall(b"by_tcp:1|c\n")
         local.sendto(b"by_unix:1|c", path)
         daemon.send(b"by_udp:1|c")
-        told = {each["text"]: each["transport"] for each in lines_of(records, 3)}
+        lines = lines_of(records, 3)
+        told = {each["text"]: each["transport"] for each in lines}
+        senders = {each["text"]: each["sender"] for each in lines}
+        assert senders["by_tcp:1|c"] == f"127.0.0.1:{stream.getsockname()[1]}"
+        assert senders["by_unix:1|c"] is None
     assert told["by_tcp:1|c"] == "tcp"
     is_compiled = "lane=compiled" in daemon.log.read_text()
     rest = ("unix", "udp") if is_compiled else (None, None)
