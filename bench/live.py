@@ -190,6 +190,7 @@ def ring_bytes(models: int, ticks: int) -> int:
     try:
         before, _ = tracemalloc.get_traced_memory()
         history = History(store)
+        list(history.take_over(store))
         for tick in harness.progress(range(1, ticks + 1), "An hour of the ring"):
             for line in islice(lines, tick % LONG_TICK_SECONDS, None, LONG_TICK_SECONDS):
                 hot_path.feed(line)

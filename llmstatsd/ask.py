@@ -45,12 +45,13 @@ class AskError(Exception):
     """There is no answer, or none of a daemon's; the text says why in plain words.
 
     The text may hold some of the answer, and is made harmless for a terminal. `status` is that of
-    an answer, which says no or is none of a daemon; None where there is none.
+    an answer that says no, None where there is none; `is_answered` says whether somebody is there.
     """
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    def __init__(self, text: str, status: int | None = None, *, is_answered: bool = False) -> None:
         super().__init__(plain(text))
         self.status = status
+        self.is_answered = is_answered or status is not None
 
 
 def url_of(listen: str) -> str:
@@ -137,7 +138,8 @@ class Daemon:
             document = None
         if not isinstance(document, dict) or document.get("version") != 1:
             raise AskError(
-                f"{self.url} answers, and not as a daemon whose API has version 1 does", 200
+                f"{self.url} answers, and not as a daemon whose API has version 1 does",
+                is_answered=True,
             )
         return document
 
@@ -151,7 +153,8 @@ class Daemon:
             yield
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise AskError(f"{self.url}{path}: {_why(error)}") from error
+            text = f"{self.url}{path}: {_why(error)}"
+            raise AskError(text, is_answered=_is_of_somebody(error)) from error
 
     def _answer(self, asked: str) -> http.client.HTTPResponse:
         was_open = self._connection.sock is not None
@@ -203,6 +206,13 @@ def _connection(
         why = error.strerror or error
         raise ValueError(f"{ca_file}: no file of certificates ({why})") from error
     return http.client.HTTPSConnection(host, port, context=context)
+
+
+def _is_of_somebody(error: Exception) -> bool:
+    """Whether it shows that something came back, if only no HTTP."""
+    if isinstance(error, http.client.RemoteDisconnected):
+        return False
+    return isinstance(error, ssl.SSLError | http.client.HTTPException | ValueError)
 
 
 def _why(error: Exception) -> str:

@@ -420,7 +420,7 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
             known = facts.gather(daemon, loaded, path, lanes.choose("auto").name, tell)
         found = checks.diagnose(known)
     except AskError as error:
-        found = report.unreachable(daemon.url, str(error), is_answered=error.status is not None)
+        found = report.unreachable(daemon.url, str(error), is_answered=error.is_answered)
     _print(found.json() if as_json else found.text())
     context.exit(1 if found.problems else 0)
 
@@ -438,9 +438,22 @@ def doctor(context: click.Context, /, path: Path | None, as_json: bool, **asked:
             ["--json", "as_json"], is_flag=True, help="Print each record as a line of JSON."
         ),
         click.Option(["--count"], type=click.IntRange(min=1), help="End after so many lines."),
+        click.Option(
+            ["--senders", "has_senders"],
+            is_flag=True,
+            help="Show who sent each line, as HOST:PORT.",
+        ),
     ]
 )
-def tap(*, path: Path | None, wanted: str, as_json: bool, count: int | None, **asked: Any) -> None:
+def tap(
+    *,
+    path: Path | None,
+    wanted: str,
+    as_json: bool,
+    count: int | None,
+    has_senders: bool,
+    **asked: Any,
+) -> None:
     """Show lines as they arrive: accepted or refused, why, and the series they met.
 
     Under load it shows a sample. It goes on when the daemon comes back; Ctrl-C ends it.
@@ -452,7 +465,7 @@ def tap(*, path: Path | None, wanted: str, as_json: bool, count: int | None, **a
 
     try:
         with daemon:
-            tapping.show(daemon, wanted, as_json=as_json, count=count)
+            tapping.show(daemon, wanted, as_json=as_json, count=count, has_senders=has_senders)
     except AskError as error:
         wrong_usage = error.status == 400
         raise (click.UsageError if wrong_usage else click.ClickException)(str(error)) from error

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import tomllib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -701,7 +702,13 @@ def entries(config: Config) -> Iterator[tuple[str, str]]:
     As in `aliases.model."gpt-4o-2024-08-06"`, `pinned.model`, `series.llm_total.buckets`.
     """
     for place, value in _entries(config):
-        yield place, shown(value, ENTRY_CHARACTERS)
+        yield place, _shown_entry(value)
+
+
+def entries_total(config: Config) -> int:
+    """How many of them there are."""
+    series = sum(sum(map(bool, msgspec.structs.astuple(one))) for one in config.series.values())
+    return sum(map(len, config.aliases.values())) + len(config.pinned) + series
 
 
 def _entries(config: Config) -> Iterator[tuple[str, object]]:
@@ -714,6 +721,14 @@ def _entries(config: Config) -> Iterator[tuple[str, object]]:
         for option, value in msgspec.structs.asdict(one).items():
             if value:
                 yield _place("series", name, option), value
+
+
+def _shown_entry(value: object) -> str:
+    """One that is cut ends in a checksum, so that values which differ are shown so."""
+    whole = json.dumps(value)
+    if len(whole) <= ENTRY_CHARACTERS:
+        return whole
+    return f"{whole[: ENTRY_CHARACTERS - 14]} ... #{zlib.crc32(whole.encode()):08x}"
 
 
 def _place(*keys: str) -> str:
@@ -927,10 +942,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"the nearest is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}"
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """The value in one line of ASCII of at most `limit`, near to what stands in the file."""
+def shown(value: object) -> str:
+    """The value in one bounded line of ASCII, near to what stands in the file."""
     try:
         text = json.dumps(value, default=str)
     except ValueError:  # an integer too long to be written in decimal
         return "a number too long to show"
-    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+    return text if len(text) <= 80 else f"{text[:76]} ..."

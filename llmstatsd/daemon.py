@@ -536,7 +536,7 @@ class Daemon:
         """Whoever may look may not end the daemon: the history begins anew."""
         await asyncio.sleep(1.0)
         with suppress(MemoryError):
-            self._answers.start()
+            self._answers.begin_anew()
 
     async def _tell_status(self) -> None:
         """What `systemctl status` shows."""

@@ -19,7 +19,7 @@ from rich.cells import cell_len, set_cell_size
 from llmstatsd.ask import AskError, Daemon
 from llmstatsd.live.tap import CountRecord, LineRecord
 from llmstatsd.series.explain import Met
-from llmstatsd.terminal import plain
+from llmstatsd.terminal import NOTHING, plain
 
 TAP_PATH: Final = "/api/v1/tap"
 
@@ -31,6 +31,9 @@ FULL: Final = 503
 WHY_COLUMNS: Final = 19
 """As long as the longest reason or note."""
 
+SENDER_COLUMNS: Final = len("255.255.255.255:65535")
+"""An IPv6 address moves what is right of it."""
+
 TEXT_COLUMNS: Final = 56
 """Width of the column of lines; a longer one moves what is right of it."""
 
@@ -41,7 +44,9 @@ Record = LineRecord | CountRecord
 _read: Final = msgspec.json.Decoder(Record)
 
 
-def show(daemon: Daemon, wanted: str, *, as_json: bool, count: int | None) -> None:
+def show(
+    daemon: Daemon, wanted: str, *, as_json: bool, count: int | None, has_senders: bool
+) -> None:
     """Print lines until there were `count`, or Ctrl-C; raises what `records` does."""
     left = count
     before: CountRecord | None = None
@@ -53,7 +58,12 @@ def show(daemon: Daemon, wanted: str, *, as_json: bool, count: int | None) -> No
             if as_json:
                 click.echo(json.dumps(json.loads(sent)))  # in ASCII
             elif isinstance(record, LineRecord):
-                shown = row(record, is_coloured=is_coloured, columns=_columns(is_terminal))
+                shown = row(
+                    record,
+                    is_coloured=is_coloured,
+                    columns=_columns(is_terminal),
+                    has_senders=has_senders,
+                )
                 click.echo(_encodable(shown), color=is_coloured)
             else:
                 left_out = count_row(before, record)
@@ -118,19 +128,20 @@ def _one_stream(daemon: Daemon, wanted: str) -> Iterator[tuple[bytes, Record]]:
         raise AskError(f"{daemon.url}{TAP_PATH} ends at once")
 
 
-def row(record: LineRecord, *, is_coloured: bool, columns: int | None) -> str:
-    """One line for people: time, verdict, why, the line, where its values are, and who sent it.
+def row(
+    record: LineRecord, *, is_coloured: bool, columns: int | None, has_senders: bool = False
+) -> str:
+    """One line for people: time, verdict, perhaps who sent it, why, the line, where its values are.
 
     With `columns`, cut to the width of a terminal.
     """
     at = time.localtime(record.time)
     clock = f"{time.strftime('%H:%M:%S', at)}.{int(record.time % 1 * 1000):03d}"
     verdict = f"{record.verdict:9}"
-    rest = f" {_why(record):{WHY_COLUMNS}} {_padded(plain(record.text))}"
+    rest = f" {plain(record.sender or NOTHING):{SENDER_COLUMNS}}" if has_senders else ""
+    rest += f" {_why(record):{WHY_COLUMNS}} {_padded(plain(record.text))}"
     if record.met:
         rest += f" -> {_met(record.met)}"
-    if record.sender is not None:
-        rest += f" <- {plain(record.sender)}"
     if columns is not None:
         rest = set_cell_size(rest, max(0, columns - len(clock) - 1 - len(verdict)))
     if is_coloured:

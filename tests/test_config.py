@@ -10,7 +10,7 @@ import pytest
 
 from llmstatsd import address, config
 from llmstatsd.catalog import CATALOG
-from llmstatsd.config import Config, ConfigError, Option, Problem, load, options
+from llmstatsd.config import Config, ConfigError, Option, Problem, SeriesOptions, load, options
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "configs" / "llmstatsd.toml"
@@ -626,3 +626,28 @@ def test_pinned_values_that_make_more_lines_than_the_budget_are_refused(tmp_path
         config.load(file, {}, {})
     file.write_text(f'[pinned]\nmodel = [{models}]\noperation = ["chat"]\n')
     assert config.load(file, {}, {}).pinned
+
+
+def test_long_entries_that_differ_at_their_end_are_shown_so() -> None:
+    names = tuple(f"a-model-of-some-length-{number}" for number in range(100))
+    shown = {
+        dict(config.entries(Config(pinned={"model": pinned})))["pinned.model"]
+        for pinned in (names, (*names, "one-more"), (*names[:-1], "another"))
+    }
+    assert len(shown) == 3
+    assert {len(text) for text in shown} == {config.ENTRY_CHARACTERS}
+
+
+def test_entries_are_counted_without_being_made() -> None:
+    one = Config(
+        aliases={"model": {"a": "b", "c": "d"}, "tenant": {"e": "f"}},
+        pinned={"model": ("b",)},
+        series={
+            "llm_tokens_total": SeriesOptions(extra_labels=("tenant",)),
+            "llm_total_duration_seconds": SeriesOptions(
+                buckets=(1.0, 2.0), extra_labels=("tenant",)
+            ),
+            "llm_error_total": SeriesOptions(),
+        },
+    )
+    assert config.entries_total(one) == len(list(config.entries(one))) == 7

@@ -184,6 +184,9 @@ def test_refused_lines_are_shown_with_the_last_one_and_who_may_send_such(
     assert finding["says"].startswith("lines are refused as bad_value: the value is empty, or no")
     assert finding["saw"] == ["3 of 10 lines (30.0%)", "the last one: a\u202e:x|c"]
     assert "locale (1,5)" in finding["do"][0]
+    look = "llmstatsd tap --senders --filter 'verdict=refused reason=bad_value'"
+    port = daemon.url.rpartition(":")[2]
+    assert finding["do"][1].splitlines()[1] == f"{look} --url http://localhost:{port}"
     text = run("--url", daemon.url).stdout
     assert r"the last one: a\u202e:x|c" in text
     assert not re.search(r"[^\n\x20-\x7e]", text)

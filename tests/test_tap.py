@@ -62,11 +62,14 @@ def shown(record: LineRecord) -> str:
     return rest_of(tap.row(record, is_coloured=False, columns=None))
 
 
-def test_a_row_ends_with_who_sent_it() -> None:
+def test_who_sent_a_line_is_told_where_it_is_asked_for() -> None:
     sender = "10.0.0.7:53211"
-    assert shown(line("a:1|c", met=(met(),), sender=sender)).endswith(f"3 <- {sender}")
     refused = line("a:x|c", verdict="refused", reason="bad_value", sender=sender)
-    assert shown(refused).endswith(f" <- {sender}")
+    assert sender not in shown(refused)
+    row = tap.row(refused, is_coloured=False, columns=80, has_senders=True)
+    assert rest_of(row).split() == ["refused", sender, "bad_value", "a:x|c"]
+    unknown = tap.row(line("a:1|c"), is_coloured=False, columns=80, has_senders=True)
+    assert rest_of(unknown).split() == ["accepted", "-", "a:1|c"]
 
 
 def test_rows_have_aligned_columns() -> None:

@@ -36,4 +36,6 @@ def diagnose(facts: Facts) -> Report:
     try:
         return report(facts, CHECKS)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise AskError(f"the answer is not of the API, version 1: {error!r}", 200) from error
+        raise AskError(
+            f"the answer is not of the API, version 1: {error!r}", is_answered=True
+        ) from error

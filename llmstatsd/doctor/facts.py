@@ -170,7 +170,8 @@ def _samples(text: str) -> dict[str, list[tuple[Labels, float]]]:
         for name, labels, value in _parsed(text):
             found.setdefault(name, []).append((labels, value))
     except ValueError as error:
-        raise AskError(f"what /metrics answers is no text of Prometheus: {error}", 200) from error
+        text = f"what /metrics answers is no text of Prometheus: {error}"
+        raise AskError(text, is_answered=True) from error
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from llmstatsd import address
 from llmstatsd.doctor.facts import Facts
@@ -188,16 +189,20 @@ def refused_lines(facts: Facts) -> Iterator[Found]:
         saw = [f"{count(each['lines'])} of {count(lines)} lines ({share(part)})"]
         if each["last_line"] is not None:
             saw.append(f"the last one: {each['last_line']}")
-        hint = _HINTS.get(each["reason"])
-        look = (
-            "See who sends them, on the daemon's machine, as they come:\n"
-            f"llmstatsd tap --filter 'verdict=refused reason={each['reason']}'"
-        )
-        yield kind(
-            f"lines are refused as {each['reason']}: {each['meaning']}",
-            saw,
-            [hint, look] if hint else [look],
-        )
+        do = [_HINTS[each["reason"]]] if each["reason"] in _HINTS else []
+        if each["reason"] != reasons.OUT_OF_MEMORY:  # no fault of a line, and no tap shows it
+            do.append(_see_who_sends(each["reason"], facts.url))
+        yield kind(f"lines are refused as {each['reason']}: {each['meaning']}", saw, do)
+
+
+def _see_who_sends(reason: str, url: str) -> str:
+    parts = urlsplit(url)
+    own = f"{parts.scheme}://localhost:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    where = "" if own == "http://localhost:2112" else f" --url {own}{parts.path}"
+    return (
+        "See who sends them, on the daemon's machine, as they come:\n"
+        f"llmstatsd tap --senders --filter 'verdict=refused reason={reason}'{where}"
+    )
 
 
 _NOTED: Final = {

@@ -231,7 +231,8 @@ cdef class Receiver:
         cdef uint64_t length = 0
         cdef Feeder *feeder
         cdef bint is_tapped
-        self._ask_for_senders(self._network_count != 0 or self._may_copy())
+        cdef bint was_tapped = flag_is_set(&self._is_tapped)
+        self._ask_for_senders(self._network_count != 0 or (was_tapped and self._room() > 0))
         received = recvmmsg(self._descriptor, self._messages, BATCH_DATAGRAMS, flags, NULL)
         tick(&self._turns, 1)
         if received < 0:
@@ -254,7 +255,8 @@ cdef class Receiver:
             # Asked before: what is copied is counted after the tap was opened.
             is_tapped = flag_is_set(&self._is_tapped)
             feeder.feed(feeder.lane, self._datagrams, kept)
-            if is_tapped:
+            # Room that came meanwhile is for batches whose senders are asked for.
+            if is_tapped and (self._knows_senders or not was_tapped):
                 self._copy(kept)
         return received
 
@@ -269,9 +271,6 @@ cdef class Receiver:
     cdef int _room(self) noexcept nogil:
         """How many copies there is room for."""
         return COPIES_LIMIT - <int>(self._copied - turn_load(&self._asked))
-
-    cdef bint _may_copy(self) noexcept nogil:
-        return flag_is_set(&self._is_tapped) and self._room() > 0
 
     cdef void _copy(self, int kept) noexcept nogil:
         """Copy as many datagrams as there is room for; who asks is never waited for."""

@@ -8,14 +8,14 @@ was kept.
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from llmstatsd import __version__
 from llmstatsd.address import Address
-from llmstatsd.config import Config, options
-from llmstatsd.config import entries as in_tables
+from llmstatsd.config import Config, entries, entries_total, options
 from llmstatsd.config import shown as in_short
 from llmstatsd.intake import sockets
 from llmstatsd.live.history import (
@@ -266,16 +266,20 @@ class Answers:
         self._wall_begun = self._started
         self._begun = time.monotonic()
         self._rates = _Rates()
+        self._shown_config: Config | None = None
+        self._entries: list[Entry] = []  # of that one
         self._restored_datagrams = 0
-        self._begin()
+        self.history = History(telemetry.store)
 
     def start(self) -> None:
-        """Begin to count: what has been restored by now is nothing new."""
+        """Begin to count, before anything comes in: what has been restored is nothing new."""
         self._restored_datagrams = self._telemetry.datagrams(self._telemetry.hot_path.stats)
-        self._begin()
+        for _ in self.history.take_over(self._telemetry.store):
+            pass
 
-    def _begin(self) -> None:
-        self.history = History(self._telemetry.store)
+    def begin_anew(self) -> None:
+        """Begin the history anew, from what the next sample finds."""
+        self.history = History(self._telemetry.store, self.history.tick)
 
     def seconds_to_next(self) -> float:
         """Until the next reading is due; 0 where one is late.
@@ -294,7 +298,7 @@ class Answers:
             return
         store = self._telemetry.store
         if not self.history.follows(store):
-            self._begin()
+            self.begin_anew()
         yield from self.history.sample(store, tick)
         self._rates.note(tick, self._counted())
 
@@ -325,9 +329,11 @@ class Answers:
     def settings(self) -> Settings:
         """Every option, and what the tables hold."""
         config = self._config()
-        entries = [Entry(*each) for each in in_tables(config)]
-        first = entries[:ENTRIES_SHOWN]
-        return Settings(VERSION, time.time(), list(_settings(config)), first, len(entries))
+        if config is not self._shown_config:
+            self._shown_config = config
+            self._entries = [Entry(*each) for each in islice(entries(config), ENTRIES_SHOWN)]
+        total = entries_total(config)
+        return Settings(VERSION, time.time(), list(_settings(config)), self._entries, total)
 
     def series(self, window: WindowName = "5m", model: str | None = None) -> Series:
         """One model, or all; a model that is not known has nothing but zeros."""

@@ -220,18 +220,20 @@ class Track:
 class History:
     """What the documented series grew by, of all models together, of each, and of the rest."""
 
-    def __init__(self, store: Store) -> None:
-        """What the store holds already is where counting begins."""
+    def __init__(self, store: Store, tick: int = 0) -> None:
+        """Counting begins where the first sample finds the store, unless it is taken over before.
+
+        `tick` is the last one that is over.
+        """
         self.bounds = store.families[DURATIONS].buckets
-        self.tick = 0
+        self.tick = tick
         self._width = _COUNTS + len(self.bounds) + 1
         self.all = Track(self._width)
         self.rest = Track(self._width)
         self.models: dict[str, Track] = {}  # at most MODELS_LIMIT
         self._has_made_room = False
         self._waiting: Iterator[tuple[Family, LabelSet]] = iter(())
-        for _ in self._begin(store):
-            pass
+        self._store: Store | None = None
 
     def follows(self, store: Store) -> bool:
         """Whether it can go on with another store: buckets are those of before."""
@@ -245,7 +247,7 @@ class History:
         Of another store than before, what it holds is not counted but where counting goes on.
         """
         if store is not self._store:
-            yield from self._begin(store)
+            yield from self.take_over(store)
         self._reads_all = tick % LONG_TICK_SECONDS == 0
         self._has_made_room = False
         read = list(islice(self._waiting, CELLS_PER_READING))
@@ -266,9 +268,9 @@ class History:
             del self.models[model]
         self.tick = tick
 
-    def _begin(self, store: Store) -> Iterator[None]:
+    def take_over(self, store: Store) -> Iterator[None]:
         """Take what a store holds for known, in steps."""
-        self._store = store
+        self._store = None  # until it is done
         self._waiting = iter(())
         self._before: dict[str, dict[LabelSet, Any]] = {name: {} for name in _READ}
         held = _label_sets(store)
@@ -278,6 +280,7 @@ class History:
                 if cell is not None:
                     self._before[family.name][label_set] = _value(family.name, cell)
             yield
+        self._store = store
 
     def _forget_what_left(self, store: Store) -> Iterator[None]:
         for name, known in self._before.items():

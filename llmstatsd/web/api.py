@@ -139,12 +139,15 @@ class Api:
                 asked = _asked(request)
             except ValueError as error:
                 return problem(str(error), 400)
-            async with self._turn:
-                await asyncio.sleep(0)
-                body = make(*asked)
-            return Response(body, media_type="application/json")
+            await self._take_turn()
+            return Response(make(*asked), media_type="application/json")
 
         return respond
+
+    async def _take_turn(self) -> None:
+        """Lets the loop have a turn: of all who ask one goes on in each."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
     def _shared(self, name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
         """A document made once in a tick for all who ask."""
@@ -174,6 +177,7 @@ class Api:
         answers, ticks = self._answers, self._ticks
         until = time.monotonic() + STREAM_SECONDS
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        await self._take_turn()
         yield self._event("series", answers.series, window, model)
         yield self._event("settings", answers.settings)
         seldom_told = {"cardinality": answers.cardinality, "refused": answers.refused}

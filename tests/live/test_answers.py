@@ -39,3 +39,18 @@ def test_no_second_is_left_out_where_timers_come_up_to_half_a_millisecond_early(
             read.append(one.history.tick)
         clock.now += round(one.seconds_to_next(), 3)
     assert read == list(range(1, 501))
+
+
+def test_a_history_that_begins_anew_leaves_what_was_restored_as_it_was() -> None:
+    counted = [5]
+    telemetry: Any = SimpleNamespace(
+        store=Store(Limits(), instruments=lanes.PORTABLE.instruments),
+        hot_path=SimpleNamespace(stats=None),
+        datagrams=lambda _: counted[0],
+    )
+    config: Any = None
+    one = answers.Answers(telemetry, config, lambda: True)
+    one.start()
+    counted[0] = 1_000_000
+    one.begin_anew()
+    assert one._restored_datagrams == 5

@@ -25,7 +25,11 @@ class Fed:
     def __init__(self, twin: lanes.Twin) -> None:
         self.twin = twin
         self.renew()
+        self.begin()
+
+    def begin(self) -> None:
         self.history = History(self.store)
+        list(self.history.take_over(self.store))
 
     def renew(self) -> None:
         self.store = Store(Limits(), instruments=self.twin.instruments)
@@ -93,7 +97,7 @@ def test_only_growth_counts_and_nothing_twice(one: Fed) -> None:
 
 def test_what_the_store_held_before_is_nothing_new(one: Fed) -> None:
     one.feed(*CALL)
-    one.history = History(one.store)
+    one.begin()
     one.feed(*CALL)
     one.tick()
     assert one.history.all.minutes.total().requests == 1
@@ -236,6 +240,10 @@ def test_another_store_is_taken_over_in_steps(one: Fed, monkeypatch: pytest.Monk
     one.renew()
     one.feed(*(f"llm_tokens_total:1|c|#model:{number}" for number in range(90)))
     assert sum(1 for _ in one.history.sample(one.store, 1)) > 18  # to take over, and to read
+    assert one.history.all.minutes.total().tokens == 0
+    given_up = one.history.take_over(one.store)
+    next(given_up)  # and left alone: the next sample takes it over whole
+    one.tick()
     assert one.history.all.minutes.total().tokens == 0
     one.feed("llm_tokens_total:2|c|#model:1")
     one.tick()

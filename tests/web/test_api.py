@@ -1,5 +1,6 @@
 """The API over HTTP, of a real daemon that is fed: its documents agree with what was sent."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from starlette.applications import Starlette
 
-from llmstatsd.web.api import KEPT_LIMIT, Ticks
+from llmstatsd.web.api import KEPT_LIMIT, Api, Ticks
+from llmstatsd.web.app import WebStats
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 
 pytestmark = pytest.mark.usefixtures("each_lane")
@@ -120,6 +124,47 @@ def test_what_many_ask_for_in_a_second_is_made_once_and_the_number_kept_is_bound
     assert ticks.once(2 * KEPT_LIMIT - 1, make) != ticks.once(2 * KEPT_LIMIT - 1, make)
     ticks.pass_on()
     assert ticks.once("a", make) != b"0"
+
+
+class Empty(msgspec.Struct):
+    pass
+
+
+class Turns:
+    """Answers that note in which turn of the loop each of them was made."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.made: list[int] = []
+
+    async def count(self) -> None:
+        while True:
+            self.now += 1
+            await asyncio.sleep(0)
+
+    def _document(self, *_: object) -> Empty:
+        self.made.append(self.now)
+        return Empty()
+
+    summary = series = cardinality = settings = refused = newest = _document
+
+
+@pytest.mark.parametrize("path", ["cardinality", "series", "stream"])
+async def test_of_all_who_ask_one_answer_is_made_in_a_turn_of_the_loop(path: str) -> None:
+    turns, ticks = Turns(), Ticks()
+    ticks.end()  # a stream ends with what it begins with
+    app = Starlette(routes=Api(turns, ticks, 16, WebStats()).routes())
+    counting = asyncio.create_task(turns.count())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        models = [f"model-{number}" for number in range(16)]
+        asked = (client.get(f"/api/v1/{path}", params={"model": model}) for model in models)
+        answers = await asyncio.wait_for(asyncio.gather(*asked), DEADLINE_SECONDS)
+    counting.cancel()
+    assert [answer.status_code for answer in answers] == [200] * 16
+    expected = 16 if path != "stream" else 17  # the configuration is made once for all
+    assert len(turns.made) == expected
+    assert len(set(turns.made)) >= 16
 
 
 def test_cardinality_shows_what_folded(start_daemon: StartDaemon) -> None:

@@ -22,10 +22,10 @@ from playwright.sync_api import (
     Page,
     Request,
     ViewportSize,
-    sync_playwright,
 )
 from playwright.sync_api import expect as expect_at_once
 
+from bench.browser import chromium
 from tests.conftest import DEADLINE_SECONDS, RunningDaemon, StartDaemon, wait_for
 from tests.tools import tool
 
@@ -48,12 +48,9 @@ HOSTILE = (SCRIPT, IMAGE, RIGHT_TO_LEFT, WIDE)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's own browser, which starts once."""
-    path = tool("chromium")
-    with sync_playwright() as playwright:
-        # A sandbox cannot be had as root, and the page is our own.
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    tool("chromium")
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 class Seen:
@@ -208,8 +205,8 @@ def test_models_are_sorted_by_any_column(daemon: RunningDaemon, look: Look) -> N
         button = seen.page.get_by_role("button", name=heading, exact=True)
         button.click()
         expect(names).to_have_text(order)
-        sort = button.locator("..").get_attribute("aria-sort")
-        assert sort == ("ascending" if heading == "Model" else "descending")
+        sort = "ascending" if heading == "Model" else "descending"
+        expect(button.locator("..")).to_have_attribute("aria-sort", sort)
 
 
 def test_a_moment_is_read_by_keyboard_and_by_table(daemon: RunningDaemon, look: Look) -> None:
