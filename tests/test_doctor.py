@@ -21,6 +21,7 @@ from llmstatsd.doctor import facts, receiving
 from llmstatsd.doctor.buckets import suggested
 from llmstatsd.doctor.checks import CHECKS, diagnose
 from llmstatsd.wire import reasons
+from tests import servers
 from tests.conftest import RunningDaemon, StartDaemon, wait_for
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "doctor.md"
@@ -122,6 +123,13 @@ def test_nobody_there_is_a_problem_and_no_url_is_wrong_usage() -> None:
     assert "Connection refused" in result.stdout
     assert [each["name"] for each in as_json["findings"]] == ["reachable"]
     assert run("--url", "127.0.0.1:2112").exit_code == 2
+
+
+def test_somebody_who_speaks_another_language_is_not_nobody() -> None:
+    with servers.answering(b"SSH-2.0-OpenSSH\r\n") as url:
+        result = run("--url", url)
+    assert result.exit_code == 1
+    assert "PROBLEM reachable: what answers is no daemon, or does not tell" in result.stdout
 
 
 def test_where_nothing_arrives_it_says_how_to_send(daemon: RunningDaemon) -> None:

@@ -141,12 +141,16 @@ class Facts(Struct, frozen=True):
         return Histogram(finite, counts, self.value(f"{name}_sum", **labels))
 
 
+def _tell_nobody(what: str) -> None:
+    pass
+
+
 def gather(
     daemon: Daemon,
     config: Config | None = None,
     file: Path | None = None,
     own_lane: str = "",
-    tell: Callable[[str], object] = str,
+    tell: Callable[[str], None] = _tell_nobody,
 ) -> Facts:
     """Ask for everything, once; `tell` is told what is asked for next. Raises AskError."""
     documents = {}
