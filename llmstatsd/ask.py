@@ -9,11 +9,11 @@ import json
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from llmstatsd import address
@@ -39,6 +39,8 @@ LINE_BYTES_LIMIT: Final = 1 << 20
 _BLOCK_BYTES: Final = 1 << 16
 
 Document = dict[str, Any]
+
+T = TypeVar("T")
 
 
 class AskError(Exception):
@@ -206,6 +208,15 @@ def _connection(
         why = error.strerror or error
         raise ValueError(f"{ca_file}: no file of certificates ({why})") from error
     return http.client.HTTPSConnection(host, port, context=context)
+
+
+def understood(make: Callable[[], T]) -> T:
+    """What `make` gives of documents; AskError where they are not of the shape they should have."""
+    try:
+        return make()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        text = f"the answer is not of the API, version 1: {error!r}"
+        raise AskError(text, is_answered=True) from error
 
 
 def _is_of_somebody(error: Exception) -> bool:

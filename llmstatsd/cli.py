@@ -368,7 +368,7 @@ def top(
         raise click.UsageError("top needs a terminal to draw on; --once prints the table as text")
     daemon = _asked(path, **asked)
 
-    from llmstatsd.ask import AskError  # the other commands start without these
+    from llmstatsd.ask import AskError, understood  # the other commands start without these
     from llmstatsd.top import figures, watch
 
     view = View(window, sort, False, pattern)
@@ -378,7 +378,7 @@ def top(
                 tell("summary")
                 summary = daemon.document("summary", window=window)
             _print(
-                watch.understood(
+                understood(
                     lambda: (
                         json.dumps(figures.narrowed(summary, view))
                         if as_json

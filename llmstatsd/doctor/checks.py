@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from llmstatsd.ask import AskError
+from llmstatsd.ask import understood
 from llmstatsd.doctor import buckets, labels, receiving, running
 from llmstatsd.doctor.facts import Facts
 from llmstatsd.doctor.report import Report, Rule, report
@@ -33,9 +33,4 @@ CHECKS: Final[dict[str, Rule]] = {
 
 def diagnose(facts: Facts) -> Report:
     """What all checks find. Raises AskError where the answers are not of the shape they have."""
-    try:
-        return report(facts, CHECKS)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise AskError(
-            f"the answer is not of the API, version 1: {error!r}", is_answered=True
-        ) from error
+    return understood(lambda: report(facts, CHECKS))

@@ -44,6 +44,11 @@ cdef extern from "<sys/socket.h>" nogil:
     int recvmmsg(int sockfd, mmsghdr *messages, unsigned int count, int flags, void *timeout)
 
 
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        INET6_ADDRSTRLEN
+
+
 cdef extern from "intake/senders.h" nogil:
     struct Network:
         pass
@@ -98,8 +103,8 @@ cdef class Receiver:
 
     The socket has a receive timeout (SO_RCVTIMEO), which bounds how late `stop` is seen.
     `networks` are those that may send, as senders.py makes them, empty for all; only with some, or
-    while there is room for copies, does the kernel write the senders' addresses. `may_be_long` for a socket whose datagrams may be over
-    LIMIT_BYTES: such a one is refused.
+    while there is room for copies, does the kernel write the senders' addresses. `may_be_long` for
+    a socket whose datagrams may be over LIMIT_BYTES: such a one is refused.
     """
 
     cdef int _descriptor
@@ -321,7 +326,7 @@ cdef class Receiver:
 
 cdef place(const sockaddr_storage *sender):
     """Host and port, None of a sender that has none."""
-    cdef char host[46]  # INET6_ADDRSTRLEN
+    cdef char host[INET6_ADDRSTRLEN]
     cdef int port = place_of(sender, host)
     return None if port < 0 else ((<bytes>host).decode(), port)
 

@@ -229,9 +229,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         intake = self._intake
-        peer = transport.get_extra_info("peername")
+        peer = self._sender = transport.get_extra_info("peername")
         # A sender that has gone already has no address any more; what it sent is read.
-        self._sender = peer
         refusal = intake.refusal(peer[0]) if peer else None
         if refusal is not None:
             intake.stats.refused[refusal] += 1

@@ -18,12 +18,12 @@ from textual.containers import Grid, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
-from llmstatsd.ask import AskError, Document
+from llmstatsd.ask import AskError, Document, understood
 from llmstatsd.terminal import plain, rate, span
 from llmstatsd.top import figures
 from llmstatsd.top.figures import COLUMNS
 from llmstatsd.top.view import SORTS, View
-from llmstatsd.top.watch import Seen, Watcher, understood
+from llmstatsd.top.watch import Seen, Watcher
 from llmstatsd.window import WINDOWS
 
 LOOK_SECONDS: Final = 0.2

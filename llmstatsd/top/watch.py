@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from llmstatsd.ask import AskError, Daemon, Document
@@ -75,11 +74,3 @@ class Watcher:
         except AskError as error:
             return before._replace(number=before.number + 1, problem=str(error))
         return new._replace(answered=time.monotonic())
-
-
-def understood(make: Callable[[], str]) -> str:
-    """What `make` gives of documents; AskError where they are not of the shape they should have."""
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AskError(f"the answer is not of the API, version 1: {error!r}") from error

@@ -23,6 +23,7 @@ from llmstatsd.web.streams import (
     full,
     problem,
 )
+from llmstatsd.web.turns import Turns
 from llmstatsd.window import WINDOWS, WindowName
 
 RETRY_MILLISECONDS: Final = 250
@@ -113,7 +114,7 @@ class Api:
         self._ticks = ticks
         self._left = streams
         self._stats = stats
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     def routes(self) -> list[Route]:
         """For the application."""
@@ -139,15 +140,10 @@ class Api:
                 asked = _asked(request)
             except ValueError as error:
                 return problem(str(error), 400)
-            await self._take_turn()
+            await self._turns.take()
             return Response(make(*asked), media_type="application/json")
 
         return respond
-
-    async def _take_turn(self) -> None:
-        """Lets the loop have a turn: of all who ask one goes on in each."""
-        async with self._turn:
-            await asyncio.sleep(0)
 
     def _shared(self, name: str, make: Callable[..., msgspec.Struct], *asked: object) -> bytes:
         """A document made once in a tick for all who ask."""
@@ -177,7 +173,7 @@ class Api:
         answers, ticks = self._answers, self._ticks
         until = time.monotonic() + STREAM_SECONDS
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        await self._take_turn()
+        await self._turns.take()
         yield self._event("series", answers.series, window, model)
         yield self._event("settings", answers.settings)
         seldom_told = {"cardinality": answers.cardinality, "refused": answers.refused}

@@ -24,6 +24,7 @@ from llmstatsd.exposition.text import Format, negotiate
 from llmstatsd.threads import in_thread
 from llmstatsd.web.compression import compressor
 from llmstatsd.web.page import PAGE, PAGE_HEADERS
+from llmstatsd.web.turns import Turns
 
 BLOCK_BYTES: Final = 65536
 """Text is sent in blocks of at least this size: smaller ones cost more calls of the system."""
@@ -167,12 +168,9 @@ def _weight(parameter: str) -> float:
 
 
 class _Scrapes:
-    """Answers `/metrics`; at most `concurrent` at once, and one step in a turn of the loop.
+    """Answers `/metrics`; at most `concurrent` at once, and one step in a turn of the loop."""
 
-    Without the lock, eight scrapes would take eight steps before the intake reads again.
-    """
-
-    __slots__ = ("_end_of_memory", "_exposition", "_gzip_level", "_slots", "_stats", "_turn")
+    __slots__ = ("_end_of_memory", "_exposition", "_gzip_level", "_slots", "_stats", "_turns")
 
     def __init__(
         self,
@@ -187,7 +185,7 @@ class _Scrapes:
         self._stats = stats
         self._end_of_memory = end_of_memory
         self._slots = asyncio.Semaphore(concurrent)
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     async def respond(self, request: Request) -> Response:
         form = negotiate(", ".join(request.headers.getlist("accept")))
@@ -233,8 +231,7 @@ class _Scrapes:
 
     async def _take_turn(self) -> float:
         """Lets the loop have a turn; until when the scrape may then work (perf_counter)."""
-        async with self._turn:
-            await asyncio.sleep(0)
+        await self._turns.take()
         return time.perf_counter() + TURN_SECONDS
 
 
